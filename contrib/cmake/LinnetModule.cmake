@@ -10,6 +10,8 @@ find_package(Threads REQUIRED)
 add_library(linnet_warnings INTERFACE)
 target_compile_options(linnet_warnings INTERFACE
   -Wall -Wextra -Wpedantic -Wshadow -Wconversion -Wnon-virtual-dtor -Woverloaded-virtual -Wimplicit-fallthrough
+  # Designated initialisers leave the rest at their defaults on purpose.
+  -Wno-missing-field-initializers
   # LN_TRY is a statement expression on purpose (see base/result.h).
   $<$<CXX_COMPILER_ID:Clang>:-Wno-gnu-statement-expression>)
 if(LINNET_WERROR)

@@ -17,6 +17,7 @@
 #include <vector>
 
 #include "linnet/base/result.h"
+#include "linnet/base/unique_fd.h"
 #include "linnet/oci/image_spec.h"
 #include "linnet/oci/reference.h"
 
