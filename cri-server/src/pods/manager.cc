@@ -28,19 +28,20 @@ Result<std::unique_ptr<PodManager>> PodManager::Create(const PodManagerOptions& 
                                                        const runtime::RuntimeOptions& runtime_options,
                                                        network::Engine& network, oci::ImageStore& images) {
   auto manager = std::make_unique<Manager>(options, network, images);
-  LN_TRY(manager->Start(runtime_options));
+  LN_TRY(manager->Start(
+      [&](runtime::RuntimeEvents events) { return runtime::Runtime::Create(runtime_options, std::move(events)); }));
   return std::unique_ptr<PodManager>(std::move(manager));
 }
 
 Manager::Manager(PodManagerOptions options, network::Engine& network, oci::ImageStore& images)
     : options_(std::move(options)), pods_dir_(JoinPath(options_.root, "pods")), network_(network), images_(images) {}
 
-Result<void> Manager::Start(const runtime::RuntimeOptions& runtime_options) {
+Result<void> Manager::Start(const RuntimeFactory& make_runtime) {
   LN_TRY(MakeDirs(pods_dir_, 0700));
   runtime::RuntimeEvents events;
   events.on_exit = [this](const PodId& pod, const runtime::ContainerExit& exit) { OnExit(pod, exit); };
   events.on_keeper_lost = [this](const PodId& pod) { OnKeeperLost(pod); };
-  runtime_ = LN_TRY(runtime::Runtime::Create(runtime_options, std::move(events)));
+  runtime_ = LN_TRY(make_runtime(std::move(events)));
   return Ok();
 }
 

@@ -57,7 +57,9 @@ struct PodEntry {
 class Manager final : public PodManager {
  public:
   Manager(PodManagerOptions options, network::Engine& network, oci::ImageStore& images);
-  Result<void> Start(const runtime::RuntimeOptions& runtime_options);
+  // Runtime::Create, or a test's fake.
+  using RuntimeFactory = std::function<Result<std::unique_ptr<runtime::Runtime>>(runtime::RuntimeEvents)>;
+  Result<void> Start(const RuntimeFactory& make_runtime);
 
   Result<void> Recover() override;
   Result<std::string> RunPod(const PodConfig& config, const Caller& caller) override;
