@@ -67,3 +67,23 @@ end_process() {
 }
 # A zombie is gone: only its parent has not looked yet.
 process_gone() { [ ! -e "/proc/$1" ] || grep -q '^State:.Z' "/proc/$1/status"; }
+
+# go_module NAME MODULE@VERSION...: makes the current directory a Go module that requires exactly these, and sets up the
+# environment to build their commands as dependencies. (`go install command@version` would ask the proxy for version
+# lists, which not every proxy gives.) Returns 77, the code for "skipped", where there is no usable Go.
+go_module() {
+  local name=$1 go need
+  shift
+  if ! go=$(find_go 26); then
+    { [ "$(id -u)" = 0 ] && DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends golang; } \
+      >/dev/null 2>&1 || true
+    go=$(find_go 26) || { say "missing: a Go toolchain >= 1.26, or >= 1.21 that may fetch it (found: $(go_found))"; return 77; }
+  fi
+  PATH=$(dirname "$go"):$PATH
+  export PATH CGO_ENABLED=0 GOTOOLCHAIN=auto GOWORK=off GOFLAGS="-mod=mod -buildvcs=false -trimpath"
+  {
+    printf 'module linnet/%s\ngo 1.26\n' "$name"
+    for need; do printf 'require %s %s\n' "${need%@*}" "${need#*@}"; done
+  } >go.mod
+}
+go_found() { go version 2>/dev/null | awk '{ print $3 }' | grep . || echo none; }
