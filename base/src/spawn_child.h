@@ -1,0 +1,39 @@
+// What runs between clone and execve in a child of the threaded daemon: raw system calls only, no allocation, no locks,
+// no C++ objects. The parent prepares everything in a ChildPlan.
+#pragma once
+
+#include <cstdint>
+
+namespace linnet {
+
+enum class Stage : std::int32_t { kNone, kSession, kProcessGroup, kSignals, kCgroup, kDescriptors, kChdir, kExec };
+
+struct ChildFailure {
+  Stage stage;
+  std::int32_t err;
+};
+
+// Trivially copyable; every pointer outlives the clone.
+struct ChildPlan {
+  struct FdMap {
+    int from, to;
+  };
+  int exe_fd;
+  int error_fd;            // close-on-exec pipe; above every target
+  const FdMap* fds;        // sources above every target
+  int fd_count;
+  int keep_below;          // descriptors from here on are made close-on-exec
+  const int* cgroup_fds;
+  int cgroup_count;
+  const char* cwd;
+  char* const* argv;
+  char* const* envp;
+  const char* oom_score_adj;  // text, or nullptr
+  bool new_session, new_process_group;
+};
+
+// clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD) on `stack_top`; returns the pid or -1 with errno.
+// Under a thread sanitizer the child gets a copy of the memory instead.
+int CloneChild(const ChildPlan* plan, void* stack_top, int* pidfd);
+
+}  // namespace linnet
