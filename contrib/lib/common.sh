@@ -1,7 +1,7 @@
 # Shell helpers of the project's scripts. Source it; it defines functions only, and TOP, the top of the source tree.
 # shellcheck shell=bash
 # shellcheck disable=SC2034  # for those who source it
-TOP=$(realpath "$(dirname "${BASH_SOURCE[0]}")/../..")
+TOP=$(realpath -m "$(dirname "${BASH_SOURCE[0]}")/../..")
 ME=$(basename "$0")
 
 say() { printf '%s: %s\n' "$ME" "$*" >&2; }
