@@ -75,9 +75,12 @@ go_module() {
   local name=$1 go need
   shift
   if ! go=$(find_go 26); then
-    { [ "$(id -u)" = 0 ] && DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends golang; } \
-      >/dev/null 2>&1 || true
-    go=$(find_go 26) || { say "missing: a Go toolchain >= 1.26, or >= 1.21 that may fetch it (found: $(go_found))"; return 77; }
+    # Debian 12's own golang is too old to be worth its 500 MB; a machine with backports may have a newer one.
+    if [ "$(id -u)" = 0 ] && dpkg --compare-versions "$(apt-cache policy golang 2>/dev/null |
+      sed -n 's/.*Candidate: \([^ ]*:\)\?//p')" ge 1.21; then
+      DEBIAN_FRONTEND=noninteractive apt-get install -qq --yes --no-install-recommends golang >/dev/null || true
+    fi
+    go=$(find_go 26) || { say "missing: Go >= 1.26, or >= 1.21 which fetches it (found: $(go_found))"; return 77; }
   fi
   PATH=$(dirname "$go"):$PATH
   export PATH CGO_ENABLED=0 GOTOOLCHAIN=auto GOWORK=off GOFLAGS="-mod=mod -buildvcs=false -trimpath"
