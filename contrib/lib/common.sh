@@ -61,8 +61,8 @@ find_go() {
 end_process() {
   local pid=$1 limit=${2:-10}
   kill "$pid" 2>/dev/null || return 0
-  wait_for "$limit" process_gone "$pid" || kill -KILL "$pid" 2>/dev/null
-  wait "$pid" 2>/dev/null
+  wait_for "$limit" process_gone "$pid" || kill -KILL "$pid" 2>/dev/null || true
+  wait "$pid" 2>/dev/null || true # it may be nobody's child here
   wait_for 5 process_gone "$pid" || say "process $pid does not end"
 }
 # A zombie is gone: only its parent has not looked yet.
