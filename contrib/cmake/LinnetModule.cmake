@@ -40,6 +40,7 @@ endfunction()
 
 # linnet_test(<name> LABEL unit|integration|crash|fault|… SOURCES … LINK … [TIMEOUT s] [SERIAL])
 # One GoogleTest executable, one ctest entry per executable (start-up of a test process costs more than most tests).
+# All but unit tests run in namespaces and cgroups of their own (contrib/lib/isolated), as root.
 function(linnet_test name)
   cmake_parse_arguments(arg "SERIAL" "LABEL;TIMEOUT" "SOURCES;LINK" ${ARGN})
   if(NOT arg_TIMEOUT)
@@ -48,7 +49,11 @@ function(linnet_test name)
   add_executable(${name} ${arg_SOURCES})
   set_target_properties(${name} PROPERTIES RUNTIME_OUTPUT_DIRECTORY ${CMAKE_BINARY_DIR}/tests)
   target_link_libraries(${name} PRIVATE linnet_warnings GTest::gmock GTest::gtest_main ${arg_LINK})
-  add_test(NAME ${arg_LABEL}.${name} COMMAND ${name})
+  if(arg_LABEL STREQUAL unit)
+    add_test(NAME ${arg_LABEL}.${name} COMMAND ${name})
+  else()
+    add_test(NAME ${arg_LABEL}.${name} COMMAND ${CMAKE_SOURCE_DIR}/contrib/lib/isolated $<TARGET_FILE:${name}>)
+  endif()
   set_tests_properties(${arg_LABEL}.${name} PROPERTIES LABELS ${arg_LABEL} TIMEOUT ${arg_TIMEOUT}
     ENVIRONMENT "LINNET_BIN_DIR=${CMAKE_BINARY_DIR}/bin;LINNET_SOURCE_DIR=${CMAKE_SOURCE_DIR}")
   if(arg_SERIAL)
