@@ -52,8 +52,8 @@ CriClient::CriClient(const std::string& endpoint) : impl_(std::make_unique<Impl>
 CriClient::~CriClient() = default;
 
 Result<std::string> CriClient::Version() {
-  const v1::VersionResponse r = LN_TRY(BENCH_CALL(runtime, Version, v1::VersionRequest()));
-  return r.runtime_name() + " " + r.runtime_version();
+  const v1::VersionResponse version = LN_TRY(BENCH_CALL(runtime, Version, v1::VersionRequest()));
+  return version.runtime_name() + " " + version.runtime_version();
 }
 
 Result<void> CriClient::Pull(const std::string& image) {
