@@ -1,8 +1,8 @@
 #include "linnet/oci/digest.h"
 
-#include <openssl/evp.h>
-
 #include <array>
+
+#include <openssl/evp.h>
 
 #include "linnet/base/check.h"
 #include "linnet/base/text.h"
@@ -49,11 +49,12 @@ Result<Digest> Digest::Parse(std::string_view text) {
   }
   const std::string_view digits = text.substr(colon + 1);
   if (digits.size() != algorithm->hex_digits) {
-    return InvalidArgument("digest " + Quoted(text) + " has " + std::to_string(digits.size()) + " digits instead of " +
-                           std::to_string(algorithm->hex_digits));
+    return InvalidArgument("digest " + Quoted(text) + " has " + std::to_string(digits.size()) +
+                           " digits instead of " + std::to_string(algorithm->hex_digits));
   }
   for (const char c : digits) {
-    if (!IsLowerHex(c)) return InvalidArgument("digest " + Quoted(text) + " is not lower-case hexadecimal");
+    if (!IsLowerHex(c))
+      return InvalidArgument("digest " + Quoted(text) + " is not lower-case hexadecimal");
   }
   return Digest(std::string(text));
 }
@@ -64,7 +65,9 @@ Digest Digest::Sha256Of(std::string_view bytes) {
   return hasher.Finish();
 }
 
-std::string_view Digest::algorithm() const { return std::string_view(text_).substr(0, text_.find(':')); }
+std::string_view Digest::algorithm() const {
+  return std::string_view(text_).substr(0, text_.find(':'));
+}
 std::string_view Digest::hex() const { return std::string_view(text_).substr(text_.find(':') + 1); }
 
 struct Hasher::Impl {
