@@ -1,0 +1,192 @@
+#include "unpack/tar_reader.h"
+
+#include <archive.h>
+#include <archive_entry.h>
+#include <locale.h>
+#include <sys/stat.h>
+
+#include <cerrno>
+
+namespace linnet::oci {
+namespace {
+
+// libarchive converts names between UTF-8 (pax) and the thread's locale. In "C" whatever is not
+// ASCII cannot be converted, and it falls back to the bytes as they are in the archive: just what a
+// file system wants.
+class PlainLocale {
+ public:
+  PlainLocale() : before_(uselocale(C())) {}
+  ~PlainLocale() { uselocale(before_); }
+  PlainLocale(const PlainLocale&) = delete;
+  PlainLocale& operator=(const PlainLocale&) = delete;
+
+ private:
+  static locale_t C() {
+    static const locale_t c = newlocale(LC_ALL_MASK, "C", nullptr);
+    return c;
+  }
+  locale_t before_;
+};
+
+}  // namespace
+
+struct TarReader::Impl {
+  Source source;
+  std::optional<Error> source_error;
+  std::string_view first;  // read ahead, to tell an empty stream
+  bool started = false;
+  bool ended = false;
+  std::unique_ptr<archive, decltype(&archive_read_free)> reader{nullptr, &archive_read_free};
+  std::string path;  // of the current entry, for messages
+  TarEntry entry;
+
+  static la_ssize_t ReadBlock(archive* a, void* self, const void** bytes);
+  Result<void> Open();
+  Error Failure(std::string_view what);
+  Result<void> Take(archive_entry* e);
+};
+
+la_ssize_t TarReader::Impl::ReadBlock(archive* a, void* self, const void** bytes) {
+  auto* impl = static_cast<Impl*>(self);
+  std::string_view block = std::exchange(impl->first, {});
+  if (block.empty()) {
+    auto next = impl->source();
+    if (!next) {
+      impl->source_error = std::move(next).error();
+      archive_set_error(a, EIO, "the stream failed");
+      return -1;
+    }
+    block = *next;
+  }
+  *bytes = block.data();
+  return static_cast<la_ssize_t>(block.size());
+}
+
+Result<void> TarReader::Impl::Open() {
+  started = true;
+  first = LN_TRY(source());
+  if (first.empty()) {
+    ended = true;  // no byte at all: an empty layer
+    return Ok();
+  }
+  reader.reset(archive_read_new());
+  LN_CHECK(reader != nullptr);
+  if (archive_read_support_format_tar(reader.get()) != ARCHIVE_OK ||
+      archive_read_open(reader.get(), this, nullptr, &ReadBlock, nullptr) != ARCHIVE_OK) {
+    return Failure("open");
+  }
+  return Ok();
+}
+
+Error TarReader::Impl::Failure(std::string_view what) {
+  if (source_error) return *source_error;
+  const char* text = archive_error_string(reader.get());
+  return {Code::kDataLoss,
+          std::string("tar: ") + std::string(what) + ": " + (text != nullptr ? text : "damaged")};
+}
+
+Result<void> TarReader::Impl::Take(archive_entry* e) {
+  const char* name = archive_entry_pathname(e);
+  if (name == nullptr) name = archive_entry_pathname_utf8(e);
+  if (name == nullptr) return InvalidArgument("tar: an entry has a name that cannot be read");
+  path = name;
+  entry.path = name;
+  entry.link.clear();
+  entry.xattrs.clear();
+  entry.mode = static_cast<std::uint32_t>(archive_entry_perm(e)) & 07777U;
+  entry.uid = archive_entry_uid(e);
+  entry.gid = archive_entry_gid(e);
+  entry.mtime_seconds = archive_entry_mtime(e);
+  entry.mtime_nanoseconds = archive_entry_mtime_nsec(e);
+  const std::int64_t size = archive_entry_size(e);
+  if (size < 0) return InvalidArgument("tar: " + path + ": negative size");
+  entry.size = static_cast<std::uint64_t>(size);
+  entry.device_major = static_cast<std::uint32_t>(archive_entry_rdevmajor(e));
+  entry.device_minor = static_cast<std::uint32_t>(archive_entry_rdevminor(e));
+
+  const char* hard = archive_entry_hardlink(e);
+  if (hard == nullptr) hard = archive_entry_hardlink_utf8(e);
+  if (hard != nullptr) {
+    entry.kind = EntryKind::kHardLink;
+    entry.link = hard;
+    return Ok();
+  }
+  switch (archive_entry_filetype(e)) {
+    case AE_IFREG:
+      entry.kind = EntryKind::kFile;
+      break;
+    case AE_IFDIR:
+      entry.kind = EntryKind::kDirectory;
+      break;
+    case AE_IFLNK: {
+      entry.kind = EntryKind::kSymlink;
+      const char* target = archive_entry_symlink(e);
+      if (target == nullptr) target = archive_entry_symlink_utf8(e);
+      if (target != nullptr) entry.link = target;
+      break;
+    }
+    case AE_IFCHR:
+      entry.kind = EntryKind::kCharDevice;
+      break;
+    case AE_IFBLK:
+      entry.kind = EntryKind::kBlockDevice;
+      break;
+    case AE_IFIFO:
+      entry.kind = EntryKind::kFifo;
+      break;
+    default:
+      return InvalidArgument("tar: " + path + ": unknown kind of entry");
+  }
+  if (archive_entry_xattr_count(e) > 0) {
+    archive_entry_xattr_reset(e);
+    const char* key = nullptr;
+    const void* value = nullptr;
+    std::size_t bytes = 0;
+    while (archive_entry_xattr_next(e, &key, &value, &bytes) == ARCHIVE_OK) {
+      if (key == nullptr) continue;  // a name that libarchive could not decode
+      entry.xattrs.emplace_back(key, std::string(static_cast<const char*>(value), bytes));
+    }
+  }
+  return Ok();
+}
+
+TarReader::TarReader(Source source) : impl_(std::make_unique<Impl>()) {
+  impl_->source = std::move(source);
+}
+TarReader::~TarReader() = default;
+
+Result<const TarEntry*> TarReader::Next() {
+  const PlainLocale plain;
+  if (!impl_->started) LN_TRY(impl_->Open());
+  if (impl_->ended) return nullptr;
+  archive_entry* e = nullptr;
+  const int rc = archive_read_next_header(impl_->reader.get(), &e);
+  if (rc == ARCHIVE_EOF) {
+    impl_->ended = true;
+    return nullptr;
+  }
+  // A warning is about something that can be left out (a name that is not UTF-8, an attribute it
+  // does not know).
+  if (rc != ARCHIVE_OK && rc != ARCHIVE_WARN) {
+    return impl_->Failure(impl_->path.empty() ? "first entry" : "after " + impl_->path);
+  }
+  LN_TRY(impl_->Take(e));
+  return &impl_->entry;
+}
+
+Result<std::optional<TarReader::Data>> TarReader::Read() {
+  const void* bytes = nullptr;
+  std::size_t size = 0;
+  la_int64_t offset = 0;
+  for (;;) {
+    const int rc = archive_read_data_block(impl_->reader.get(), &bytes, &size, &offset);
+    if (rc == ARCHIVE_EOF) return std::optional<Data>();
+    if (rc != ARCHIVE_OK && rc != ARCHIVE_WARN) return impl_->Failure(impl_->path);
+    if (size == 0) continue;  // the end of a hole
+    if (offset < 0) return InvalidArgument("tar: " + impl_->path + ": negative offset");
+    return std::optional<Data>(Data{std::string_view(static_cast<const char*>(bytes), size),
+                                    static_cast<std::uint64_t>(offset)});
+  }
+}
+
+}  // namespace linnet::oci
