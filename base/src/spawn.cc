@@ -48,7 +48,7 @@ class ChildStack {
     if (ok()) munmap(base_, kStackBytes);
   }
   bool ok() const { return base_ != MAP_FAILED; }
-  void* top() const { return static_cast<char*>(base_) + kStackBytes; }
+  void* base() const { return base_; }
 
  private:
   void* base_;
@@ -184,10 +184,12 @@ Result<Process> Spawn(const SpawnSpec& spec) {
   const UniqueFd exe_fd = LN_TRY(DupAbove(exe, above));
   std::vector<UniqueFd> cgroups;
   std::vector<int> cgroup_fds;
-  for (const FdRef cgroup : spec.cgroup_procs) {
-    cgroups.push_back(LN_TRY(DupAbove(cgroup, above)));
+  const auto add_cgroup = [&](FdRef procs) -> Result<void> {
+    cgroups.push_back(LN_TRY(DupAbove(procs, above)));
     cgroup_fds.push_back(cgroups.back().get());
-  }
+    return Ok();
+  };
+  for (const FdRef procs : spec.cgroup_procs) LN_TRY(add_cgroup(procs));
   const std::vector<char*> argv = Pointers(spec.argv);
   const std::vector<char*> envp = Pointers(spec.env);
   const std::string oom = spec.oom_score_adj ? std::to_string(*spec.oom_score_adj) : std::string();
@@ -198,6 +200,7 @@ Result<Process> Spawn(const SpawnSpec& spec) {
   plan.fds = fds.data();
   plan.fd_count = static_cast<int>(fds.size());
   plan.keep_below = above;
+  plan.cgroup_dir = spec.cgroup_dir.get();
   plan.cgroup_fds = cgroup_fds.data();
   plan.cgroup_count = static_cast<int>(cgroup_fds.size());
   plan.cwd = spec.cwd.c_str();
@@ -212,9 +215,20 @@ Result<Process> Spawn(const SpawnSpec& spec) {
   int pidfd = -1;
   int pid = -1;
   int err = 0;
-  {
+  if (spec.cgroup_dir.valid()) {
     const BlockSignals blocked;
-    pid = CloneChild(&plan, stack.top(), &pidfd);
+    pid = CloneChildIntoCgroup(&plan, stack.base(), kStackBytes, &pidfd);
+    err = errno;
+  }
+  if (pid < 0) {
+    if (spec.cgroup_dir.valid()) {  // no clone3 (a seccomp filter, an old kernel): the child moves itself
+      const UniqueFd procs = LN_TRY_CTX(OpenAt(spec.cgroup_dir, "cgroup.procs", O_WRONLY), "start " + name);
+      LN_TRY(add_cgroup(procs));
+      plan.cgroup_fds = cgroup_fds.data();
+      plan.cgroup_count = static_cast<int>(cgroup_fds.size());
+    }
+    const BlockSignals blocked;
+    pid = CloneChild(&plan, stack.base(), kStackBytes, &pidfd);
     err = errno;
   }
   if (pid < 0) return Error::FromErrno(err, "start " + name + ": clone");

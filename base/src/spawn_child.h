@@ -23,6 +23,7 @@ struct ChildPlan {
   const FdMap* fds;        // sources above every target
   int fd_count;
   int keep_below;          // descriptors from here on are made close-on-exec
+  int cgroup_dir;          // v2 directory to be cloned into, or -1
   const int* cgroup_fds;
   int cgroup_count;
   const char* cwd;
@@ -32,8 +33,10 @@ struct ChildPlan {
   bool new_session, new_process_group;
 };
 
-// clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD) on `stack_top`; returns the pid or -1 with errno.
+// clone(CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD) on the stack; returns the pid or -1 with errno.
 // Under a thread sanitizer the child gets a copy of the memory instead.
-int CloneChild(const ChildPlan* plan, void* stack_top, int* pidfd);
+int CloneChild(const ChildPlan* plan, void* stack, unsigned long stack_size, int* pidfd);  // NOLINT(google-runtime-int)
+// The same with clone3 and CLONE_INTO_CGROUP of plan->cgroup_dir.
+int CloneChildIntoCgroup(const ChildPlan* plan, void* stack, unsigned long stack_size, int* pidfd);  // NOLINT(google-runtime-int)
 
 }  // namespace linnet

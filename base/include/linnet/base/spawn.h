@@ -57,6 +57,8 @@ struct SpawnSpec {
   std::string cwd = "/";
   bool new_session = false;        // setsid
   bool new_process_group = false;  // setpgid(0, 0)
+  // cgroup v2 directory: the child is cloned into it (where the kernel refuses, it moves itself, which may take 10 ms).
+  FdRef cgroup_dir{-1};
   // cgroup v1 `tasks` / v2 `cgroup.procs` files, open for writing: the child writes "0" into each before execve.
   std::vector<FdRef> cgroup_procs;
   std::optional<int> oom_score_adj;  // written by the child; a refusal is ignored
