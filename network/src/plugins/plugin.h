@@ -68,6 +68,10 @@ class Plugin {
   virtual Result<void> Gc(PluginContext& context, const PluginRequest& request,
                           const std::vector<ValidAttachment>& valid) = 0;
   virtual Result<void> Status(PluginContext& context, const PluginRequest& request) = 0;
+  // Recovery, after HostNetwork::Recover: puts back what the host lost of an attachment that lives on (nftables elements
+  // after somebody flushed the ruleset while we were away). The request is as for DEL: recorded configuration and final
+  // result. Repeatable; costs no system call where nothing is missing.
+  virtual Result<void> Restore(PluginContext&, const PluginRequest&) { return Ok(); }
 };
 
 // Every built-in, made once. bridge, loopback, host-local, portmap, …
