@@ -137,7 +137,6 @@ std::optional<RoundRobin::Candidate> RoundRobin::Next() {
     const Candidate candidate{cursor_, &set_.ranges()[index_]};
     Step();
     if (candidate.ip != candidate.range->gateway()) return candidate;
-    if (cursor_ == *first_) return std::nullopt;
   }
 }
 

@@ -63,7 +63,9 @@ Error CniError(ErrorCode code, std::string message);
 
 // `json` in any known version → 1.1.0 shape. A result without cniVersion is read as `default_version`.
 Result<AddResult> ParseResult(std::string_view json, std::string_view default_version);
+Result<AddResult> ParseResult(const JsonView& json, std::string_view default_version);
 // As `version` demands ("0.1.0" … "1.1.0"; "" is 0.1.0).
 Result<std::string> DumpResult(const AddResult& result, std::string_view version);
+Result<Json> ResultToJson(const AddResult& result, std::string_view version);
 
 }  // namespace linnet::network::cni

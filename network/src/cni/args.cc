@@ -1,0 +1,50 @@
+#include "cni/args.h"
+
+#include <algorithm>
+
+#include "linnet/base/text.h"
+
+namespace linnet::network::cni {
+namespace {
+
+bool IsClean(std::string_view text, std::string_view separators) {
+  return std::none_of(text.begin(), text.end(), [&](char c) {
+    return static_cast<unsigned char>(c) < ' ' || c == 0x7f || separators.find(c) != std::string_view::npos;
+  });
+}
+
+}  // namespace
+
+Result<std::string> DumpArgs(const Args& args) {
+  std::string out;
+  for (const auto& [key, value] : args) {
+    if (key.empty() || !IsClean(key, ";=") || !IsClean(value, ";=")) {
+      return InvalidArgument("CNI argument \"" + key + "\" holds a \";\", a \"=\" or a control character");
+    }
+    if (!out.empty()) out += ';';
+    out += key + "=" + value;
+  }
+  return out;
+}
+
+Result<Args> ParseArgs(std::string_view text) {
+  Args out;
+  if (text.empty()) return out;
+  for (const std::string& pair : Split(text, ';')) {
+    const std::size_t equals = pair.find('=');
+    if (equals == std::string::npos || pair.find('=', equals + 1) != std::string::npos) {
+      return InvalidArgument("ARGS: invalid pair \"" + pair + "\"");
+    }
+    out.emplace_back(pair.substr(0, equals), pair.substr(equals + 1));
+  }
+  return out;
+}
+
+std::optional<std::string> FindArg(const Args& args, std::string_view key) {
+  for (auto it = args.rbegin(); it != args.rend(); ++it) {
+    if (it->first == key) return it->second;
+  }
+  return std::nullopt;
+}
+
+}  // namespace linnet::network::cni

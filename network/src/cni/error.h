@@ -1,0 +1,18 @@
+// Errors of the specification, as values and as JSON. The one place that converts between them and Code.
+#pragma once
+
+#include <string>
+#include <string_view>
+
+#include "cni/result.h"
+
+namespace linnet::network::cni {
+
+// What a plugin prints when it fails: code, message and details in one Error ("msg; details"). nullopt: it is no such JSON.
+std::optional<Error> ParseError(std::string_view json);
+// `error` as a plugin prints it: four blanks of indentation, with cniVersion. The code is the error's own where it came
+// from CNI, else 999.
+std::string DumpError(const Error& error, std::string_view cni_version);
+int CodeOf(const Error& error);
+
+}  // namespace linnet::network::cni
