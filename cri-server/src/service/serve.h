@@ -1,0 +1,73 @@
+// The edge: every unary call passes here.
+//
+// Serve gives the call an id, reads its deadline, runs the handler (here, or on a worker thread), catches what it throws,
+// turns an Error into a status, and logs the outcome once.
+#pragma once
+
+#include <grpcpp/grpcpp.h>
+
+#include <atomic>
+#include <chrono>
+#include <functional>
+#include <string>
+
+#include "call.h"
+#include "linnet/base/result.h"
+#include "worker_pool.h"
+
+namespace linnet::cri {
+
+enum class Where : std::uint8_t {
+  kInline,  // answers from memory, on gRPC's thread
+  kShort,   // on a worker
+  kWait,    // on a worker, waiting for processes or registries
+};
+
+struct Method {
+  const char* name;
+  Where where = Where::kInline;
+  bool changes = false;  // logged at level info when it succeeds
+};
+
+// What a call is about, for the log: key is "pod", "ctr" or "name".
+struct Subject {
+  const char* key = "name";
+  std::string value;
+};
+
+template <class Request>
+Subject SubjectOf(const Request& request) {
+  if constexpr (requires { request.container_id(); }) {
+    return {"ctr", request.container_id()};
+  } else if constexpr (requires { request.pod_sandbox_id(); }) {
+    return {"pod", request.pod_sandbox_id()};
+  } else if constexpr (requires { request.config().metadata(); }) {
+    return {"name", request.config().metadata().name()};
+  } else if constexpr (requires { request.image().image(); }) {
+    return {"name", request.image().image()};
+  } else {
+    return {};
+  }
+}
+
+using Handler = std::move_only_function<Result<void>(const Call&)>;
+
+// Thread-safe.
+class Edge {
+ public:
+  explicit Edge(WorkerPool& workers) : workers_(workers) {}
+
+  grpc::ServerUnaryReactor* Serve(grpc::CallbackServerContext* context, const Method& method, Subject subject,
+                                  Handler handler);
+  // For calls with reactors of their own: begins one, and runs a handler with Serve's care.
+  Call Begin(grpc::CallbackServerContext* context, std::stop_token stop);
+  grpc::Status Run(const Call& call, const Method& method, const Subject& subject, Handler& handler);
+  WorkerPool& workers() { return workers_; }
+  static grpc::Status Busy();
+
+ private:
+  WorkerPool& workers_;
+  std::atomic<std::uint64_t> last_id_{0};
+};
+
+}  // namespace linnet::cri
