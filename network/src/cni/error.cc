@@ -32,7 +32,17 @@ Error CniError(ErrorCode code, std::string message) {
 }
 
 int CodeOf(const Error& error) {
-  return error.origin() == Origin::kCni && error.value() > 0 ? error.value() : static_cast<int>(ErrorCode::kInternal);
+  if (error.origin() == Origin::kCni && error.value() > 0) return error.value();
+  switch (error.code()) {
+    case Code::kInvalidArgument:
+      return static_cast<int>(ErrorCode::kInvalidConfig);
+    case Code::kUnavailable:
+    case Code::kResourceExhausted:
+    case Code::kDeadlineExceeded:
+      return static_cast<int>(ErrorCode::kTryAgainLater);
+    default:
+      return static_cast<int>(ErrorCode::kInternal);
+  }
 }
 
 std::optional<Error> ParseError(std::string_view json) {
