@@ -154,7 +154,6 @@ enum class OpKind : std::uint16_t {
 };
 enum OpFlags : std::uint16_t {
   kOpIdmap = 1,        // kBind, kDevice: map by the pod's user namespace
-  kOpOptional = 2,     // a failure is ignored
   kOpCopyUp = 4,       // kMount of tmpfs: not implemented by version 1, refused
 };
 struct Op {
