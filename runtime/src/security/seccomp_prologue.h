@@ -11,7 +11,7 @@
 
 namespace linnet::runtime {
 
-// The number of a system call that came after libseccomp 2.5.4's tables (Linux 5.17). From 424 on every architecture uses
+// The number of a system call that came after libseccomp 2.5.4's tables (Linux 5.17; 6.7 in Debian's build). From 424 on every architecture uses
 // the same numbers; the few exceptions name their architecture. Source: the kernel's scripts/syscall.tbl.
 // `arch` is an SCMP_ARCH_… token. nullopt: not one of these, or not on this architecture.
 std::optional<std::uint32_t> RecentSyscall(std::string_view name, std::uint32_t arch);
