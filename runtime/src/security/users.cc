@@ -81,6 +81,19 @@ Result<void> ForEachLine(const LayeredRoot& root, const std::string& path, Line 
   return ForEachLine(*file, path, line);
 }
 
+// Up to `N` fields between colons; what comes after is dropped. The number of fields, at most N.
+template <std::size_t N>
+std::size_t Fields(std::string_view line, std::array<std::string_view, N>& out) {
+  std::size_t count = 0;
+  while (count < N) {
+    const std::size_t colon = line.find(':');
+    out[count++] = line.substr(0, colon);
+    if (colon == std::string_view::npos) break;
+    line.remove_prefix(colon + 1);
+  }
+  return count;
+}
+
 struct PasswdEntry {
   std::string name, home;
   std::uint32_t uid = 0, gid = 0;
@@ -88,12 +101,13 @@ struct PasswdEntry {
 
 // name:password:uid:gid:comment:home:shell; nullopt for what is not such a line (comments, NIS marks, bad numbers).
 std::optional<PasswdEntry> ParsePasswdLine(std::string_view line) {
-  const std::vector<std::string> fields = Split(line, ':');
-  if (fields.size() < 4 || fields[0].empty()) return std::nullopt;
+  std::array<std::string_view, 6> fields;
+  const std::size_t count = Fields(line, fields);
+  if (count < 4 || fields[0].empty()) return std::nullopt;
   const auto uid = ParseNumber<std::uint32_t>(fields[2]);
   const auto gid = ParseNumber<std::uint32_t>(fields[3]);
   if (!uid || !gid || *uid > kMaxId || *gid > kMaxId) return std::nullopt;
-  return PasswdEntry{.name = fields[0], .home = fields.size() > 5 ? fields[5] : "", .uid = *uid, .gid = *gid};
+  return PasswdEntry{.name = std::string(fields[0]), .home = std::string(fields[5]), .uid = *uid, .gid = *gid};
 }
 
 // The first entry that matches, as getpwnam and getpwuid do.
@@ -108,6 +122,16 @@ Result<std::optional<PasswdEntry>> FindUser(const LayeredRoot& root, const std::
   return out;
 }
 
+bool ListHas(std::string_view list, std::string_view name) {
+  while (!list.empty()) {
+    const std::size_t comma = list.find(',');
+    if (list.substr(0, comma) == name) return true;
+    if (comma == std::string_view::npos) break;
+    list.remove_prefix(comma + 1);
+  }
+  return false;
+}
+
 struct GroupMatches {
   std::optional<std::uint32_t> named;  // the gid of the group asked for by name
   std::set<std::uint32_t> memberships;
@@ -118,14 +142,12 @@ Result<GroupMatches> FindGroups(const LayeredRoot& root, const std::string& grou
   GroupMatches out;
   if (group_name.empty() && user_name.empty()) return out;
   LN_TRY(ForEachLine(root, "/etc/group", [&](std::string_view line) {
-    const std::vector<std::string> fields = Split(line, ':');
-    if (fields.size() < 3 || fields[0].empty()) return true;
+    std::array<std::string_view, 4> fields;
+    if (Fields(line, fields) < 3 || fields[0].empty()) return true;
     const auto gid = ParseNumber<std::uint32_t>(fields[2]);
     if (!gid || *gid > kMaxId) return true;
     if (!out.named && !group_name.empty() && fields[0] == group_name) out.named = *gid;
-    if (user_name.empty() || fields.size() < 4) return true;
-    const std::vector<std::string> members = Split(fields[3], ',');
-    if (std::find(members.begin(), members.end(), user_name) != members.end()) out.memberships.insert(*gid);
+    if (!user_name.empty() && ListHas(fields[3], user_name)) out.memberships.insert(*gid);
     return true;
   }));
   return out;

@@ -112,14 +112,13 @@ class Cgroup : public ::testing::Test {
     }
   }
   bool v2() const { return manager_->layout() == CgroupLayout::kV2; }
-  // A file of the cgroup, in the hierarchy of the controller (v1) or the one there is (v2).
+  // A file of the cgroup, in the v1 hierarchy of the controller or, where there is none, on v2.
   std::string Read(Controller controller, const std::string& path, const std::string& v1_file, const std::string& v2_file) const {
-    std::string mount_point;
-    if (v2()) mount_point = found_.v2->mount_point;
+    std::string file = found_.v2 ? found_.v2->mount_point + path + "/" + v2_file : "";
     for (const Hierarchy& h : found_.v1) {
-      if (h.controllers.Has(controller)) mount_point = h.mount_point;
+      if (h.controllers.Has(controller)) file = h.mount_point + path + "/" + v1_file;
     }
-    auto text = ReadFile(mount_point + path + "/" + (v2() ? v2_file : v1_file));
+    auto text = ReadFile(file);
     return text ? std::string(Trim(*text)) : text.error().message();
   }
 
@@ -216,8 +215,7 @@ TEST_F(Cgroup, Hugepages) {
   const auto set = manager_->SetResources(container_, r);
   if (!set && set.error().Is(Code::kUnimplemented)) GTEST_SKIP() << set.error().message();
   LN_EXPECT_OK(set);
-  ASSERT_TRUE(found_.v2.has_value());
-  EXPECT_EQ(Trim(LN_ASSERT_OK(ReadFile(found_.v2->mount_point + container_ + "/hugetlb.2MB.max"))), "4194304");
+  EXPECT_EQ(Read(Controller::kHugetlb, container_, "hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max"), "4194304");
   r.hugepage_limits = {{"3MB", 1}};
   LN_EXPECT_ERROR(manager_->SetResources(container_, r), Code::kUnimplemented, "hugetlb.3MB");
 }
