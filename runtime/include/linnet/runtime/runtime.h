@@ -106,7 +106,9 @@ struct StartedContainer {
 
 struct ExecSpec {
   oci::Process process;
-  FdRef stdin_fd{-1}, stdout_fd{-1}, stderr_fd{-1};  // -1: /dev/null
+  FdRef stdin_fd{-1}, stdout_fd{-1}, stderr_fd{-1};  // -1: /dev/null; none of them with a terminal
+  // With process.terminal: takes the master of its pty, once it has started. Closing it hangs up.
+  std::function<void(UniqueFd)> on_terminal;
   std::chrono::milliseconds timeout{0};              // 0: none; kept by the keeper, which kills the whole exec tree
 };
 struct ExecResult {
@@ -150,7 +152,7 @@ class Runtime {
   virtual Result<void> Signal(const PodId& pod, const ContainerId& id, int signal) = 0;
   // Waits until the container's exit has been stored. kDeadlineExceeded.
   virtual Result<ContainerExit> WaitExit(const PodId& pod, const ContainerId& id, Deadline deadline) = 0;
-  // Kills what is left and removes cgroup, and the mounts and files the runtime made in `directory`. Absent: success.
+  // Kills what is left and removes its cgroup. Absent: success. `directory` is the caller's to remove.
   virtual Result<void> RemoveContainer(const PodId& pod, const ContainerId& id) = 0;
   // The new log file exists when this returns and the old one gets no byte any more. kFailedPrecondition: not running.
   virtual Result<void> ReopenLog(const PodId& pod, const ContainerId& id) = 0;
