@@ -41,7 +41,7 @@ class ImageService final : public v1::ImageService::CallbackService {
   template <class Request, class Response>
   Reactor* Do(Context* context, const Method& method, const Request& request, Response& response,
               Result<void> (ImageRpcs::*rpc)(const Request&, Response&, const Call&)) {
-    return edge_.Serve(context, method, SubjectOf(request), [this, &request, &response, rpc](const Call& call) {
+    return edge_.Serve(context, method, [&request, &response] { return SubjectOf(request, response); }, [this, &request, &response, rpc](const Call& call) {
       return (images_.*rpc)(request, response, call);
     });
   }

@@ -50,7 +50,8 @@ class PullCall final : public grpc::ServerWriteReactor<ext::PullProgress> {
       last_.set_what("done");
       return Ok();
     };
-    const grpc::Status status = edge_.Run(call_, {"linnet.PullImage", Where::kWait, true}, {"name", request_.image()}, run);
+    About about = [this] { return Subject{"name", request_.image()}; };
+    const grpc::Status status = edge_.Run(call_, {"linnet.PullImage", Where::kWait, true}, about, run);
     std::unique_lock lock(mu_);
     if (status.ok()) pending_.emplace_back(last_);
     result_ = status;
@@ -141,7 +142,7 @@ class ImportCall final : public grpc::ServerReadReactor<ext::ImportImageRequest>
       return;
     }
     Handler fail = [&result](const Call&) -> Result<void> { return result.error(); };
-    Finish(edge_.Run(call_, kMethod, {"name", options_.name()}, fail));
+    End(fail);
   }
 
   Result<void> OpenSpool() {
@@ -169,7 +170,12 @@ class ImportCall final : public grpc::ServerReadReactor<ext::ImportImageRequest>
       for (const std::string& tag : image->repo_tags) response_.add_repo_tags(tag);
       return Ok();
     };
-    Finish(edge_.Run(call_, kMethod, {"name", options_.name()}, run));
+    End(run);
+  }
+
+  void End(Handler& handler) {
+    About about = [this] { return Subject{"name", options_.name()}; };
+    Finish(edge_.Run(call_, kMethod, about, handler));
   }
 
   Edge& edge_;
@@ -188,7 +194,7 @@ class LinnetService final : public ext::Linnet::CallbackService {
       : edge_(edge), node_(node), pods_(pods), network_(network), images_(images) {}
 
   grpc::ServerUnaryReactor* Info(Context* context, const ext::InfoRequest*, ext::InfoResponse* response) override {
-    return edge_.Serve(context, {"linnet.Info", Where::kShort}, {}, [this, response](const Call&) {
+    return edge_.Serve(context, {"linnet.Info", Where::kShort}, [] { return Subject(); }, [this, response](const Call&) {
       Fill(*response);
       return Ok();
     });

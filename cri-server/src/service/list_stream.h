@@ -58,7 +58,8 @@ grpc::ServerWriteReactor<Response>* ServeList(Edge& edge, grpc::CallbackServerCo
                                               google::protobuf::RepeatedPtrField<Item>* (*field)(Response&)) {
   List list;
   Handler run = [&](const Call& call) { return handler(list, call); };
-  const grpc::Status status = edge.Run(edge.Begin(context, {}), method, {}, run);
+  About about = [] { return Subject(); };
+  const grpc::Status status = edge.Run(edge.Begin(context, {}), method, about, run);
   if (!status.ok()) return new ListStream<Item, Response>(status);  // OnDone deletes it
   return new ListStream<Item, Response>(std::move(*(list.*items)()), field);
 }

@@ -98,7 +98,7 @@ class RuntimeService final : public v1::RuntimeService::CallbackService {
   template <class Rpcs, class Request, class Response>
   Reactor* Do(Context* context, const Method& method, const Request& request, Response& response, Rpcs& rpcs,
               Result<void> (Rpcs::*rpc)(const Request&, Response&, const Call&)) {
-    return edge_.Serve(context, method, SubjectOf(request),
+    return edge_.Serve(context, method, [&request, &response] { return SubjectOf(request, response); },
                        [&request, &response, &rpcs, rpc](const Call& call) { return (rpcs.*rpc)(request, response, call); });
   }
 

@@ -19,13 +19,15 @@ bool IsOurs(Code code) {
   return code == Code::kInternal || code == Code::kDataLoss || code == Code::kUnavailable || code == Code::kResourceExhausted;
 }
 
-void LogOutcome(const Call& call, const Method& method, const Subject& subject, const Result<void>& result, double ms) {
+void LogOutcome(const Call& call, const Method& method, About& about, const Result<void>& result, double ms) {
   if (result) {
     if (!method.changes && !log::Enabled(log::Level::kDebug)) return;
+    const Subject subject = about();
     log::Write(method.changes ? log::Level::kInfo : log::Level::kDebug, "call",
                {{"rpc", method.name}, {"req", call.id}, {subject.key, subject.value}, {"ms", ms}});
     return;
   }
+  const Subject subject = about();
   log::Write(IsOurs(result.error().code()) ? log::Level::kError : log::Level::kWarn, "call failed",
              {{"rpc", method.name},
               {"req", call.id},
@@ -56,7 +58,7 @@ Call Edge::Begin(grpc::CallbackServerContext* context, std::stop_token stop) {
           .stop = std::move(stop)};
 }
 
-grpc::Status Edge::Run(const Call& call, const Method& method, const Subject& subject, Handler& handler) {
+grpc::Status Edge::Run(const Call& call, const Method& method, About& about, Handler& handler) {
   const auto start = std::chrono::steady_clock::now();
   Result<void> result;
   try {
@@ -65,22 +67,22 @@ grpc::Status Edge::Run(const Call& call, const Method& method, const Subject& su
     result = Internal(std::string("unexpected: ") + e.what());
   }
   const std::chrono::duration<double, std::milli> took = std::chrono::steady_clock::now() - start;
-  LogOutcome(call, method, subject, result, took.count());
+  LogOutcome(call, method, about, result, took.count());
   return result ? grpc::Status::OK : StatusOf(result.error());
 }
 
-grpc::ServerUnaryReactor* Edge::Serve(grpc::CallbackServerContext* context, const Method& method, Subject subject,
+grpc::ServerUnaryReactor* Edge::Serve(grpc::CallbackServerContext* context, const Method& method, About about,
                                       Handler handler) {
   auto* reactor = new UnaryCall;  // OnDone deletes it
   Call call = Begin(context, reactor->stop());
   if (method.where == Where::kInline) {
-    reactor->Finish(Run(call, method, subject, handler));
+    reactor->Finish(Run(call, method, about, handler));
     return reactor;
   }
   const bool taken = workers_.Submit(
       method.where == Where::kWait ? Work::kWait : Work::kShort,
-      [this, reactor, method, call = std::move(call), subject = std::move(subject), handler = std::move(handler)]() mutable {
-        reactor->Finish(Run(call, method, subject, handler));
+      [this, reactor, method, call = std::move(call), about = std::move(about), handler = std::move(handler)]() mutable {
+        reactor->Finish(Run(call, method, about, handler));
       });
   if (!taken) reactor->Finish(Busy());
   return reactor;

@@ -35,8 +35,14 @@ struct Subject {
   std::string value;
 };
 
-template <class Request>
-Subject SubjectOf(const Request& request) {
+template <class Request, class Response>
+Subject SubjectOf(const Request& request, const Response& response) {
+  // What was made, once it is.
+  if constexpr (requires { response.container_id(); }) {
+    if (!response.container_id().empty()) return {"ctr", response.container_id()};
+  } else if constexpr (requires { response.pod_sandbox_id(); }) {
+    if (!response.pod_sandbox_id().empty()) return {"pod", response.pod_sandbox_id()};
+  }
   if constexpr (requires { request.container_id(); }) {
     return {"ctr", request.container_id()};
   } else if constexpr (requires { request.pod_sandbox_id(); }) {
@@ -51,17 +57,18 @@ Subject SubjectOf(const Request& request) {
 }
 
 using Handler = std::move_only_function<Result<void>(const Call&)>;
+// Asked when the outcome is logged.
+using About = std::move_only_function<Subject()>;
 
 // Thread-safe.
 class Edge {
  public:
   explicit Edge(WorkerPool& workers) : workers_(workers) {}
 
-  grpc::ServerUnaryReactor* Serve(grpc::CallbackServerContext* context, const Method& method, Subject subject,
-                                  Handler handler);
+  grpc::ServerUnaryReactor* Serve(grpc::CallbackServerContext* context, const Method& method, About about, Handler handler);
   // For calls with reactors of their own: begins one, and runs a handler with Serve's care.
   Call Begin(grpc::CallbackServerContext* context, std::stop_token stop);
-  grpc::Status Run(const Call& call, const Method& method, const Subject& subject, Handler& handler);
+  grpc::Status Run(const Call& call, const Method& method, About& about, Handler& handler);
   WorkerPool& workers() { return workers_; }
   static grpc::Status Busy();
 
