@@ -58,8 +58,13 @@ class HostNetwork {
   // The veth's end on the host: the same for the same attachment, at most 15 bytes, recognisable by sweeps.
   std::string LinkName(std::string_view container_id, std::string_view ifname) const;
   // Takes the link out of use at once (microseconds): nothing passes it any more. It is deleted with its namespace, else
-  // in the background within half a second; kExec deletes before it returns. Absent: success.
-  Result<void> RetireLink(const std::string& name);
+  // in the background within half a second, and then its owner's last nftables elements; kExec does all of that before it
+  // returns. Absent: success.
+  Result<void> RetireLink(const std::string& name, const std::string& owner);
+  // Deletes the links whose owner (OwnerText) `gone` wants gone.
+  Result<void> RemoveLinksIf(const std::function<bool(const std::string& owner)>& gone);
+  // ifalias of a link: says whose it is.
+  std::string LinkAliasFor(const std::string& owner) const;
   // Waits until no retired link is left: tests and clean shutdown.
   void DrainRetired();
 

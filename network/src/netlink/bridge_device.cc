@@ -1,0 +1,81 @@
+#include "netlink/bridge_device.h"
+
+#include <algorithm>
+
+#include "linnet/base/clock.h"
+#include "netlink/link_messages.h"
+#include "netlink/names.h"
+#include "netlink/sysctl.h"
+
+namespace linnet::network {
+namespace {
+
+bool IsLinkLocal(const IpAddress& ip) {
+  return !ip.is_v4() && ip.bytes()[0] == 0xfe && (ip.bytes()[1] & 0xc0U) == 0x80;
+}
+
+Result<Link> FindOrCreate(RouteSocket& socket, const BridgeSpec& spec) {
+  auto link = LN_TRY(socket.FindLink(spec.name));
+  if (!link) {
+    RouteBatch batch;
+    // The same while the host is up: pods keep the right neighbour when somebody deletes the bridge.
+    const MacAddress mac = StableMac(BootId().value_or("") + " bridge " + spec.name);
+    AddBridge(batch, {.name = spec.name, .mac = mac, .mtu = spec.mtu, .vlan_filtering = spec.vlan_filtering});
+    auto created = socket.Run(batch);
+    if (!created && spec.vlan_filtering && !created.error().IsErrno(EEXIST)) {
+      return std::move(created).error().With("VLANs need a kernel with CONFIG_BRIDGE_VLAN_FILTERING");
+    }
+    // EEXIST: another process was faster.
+    if (!created && !created.error().IsErrno(EEXIST)) return std::move(created).error();
+    link = LN_TRY(socket.FindLink(spec.name));
+    if (!link) return Unavailable("bridge " + spec.name + " was deleted while it was set up");
+    // Nothing else on the bridge may teach the host routes; its addresses are ours.
+    LN_TRY(SetSysctl(LinkSysctl::kAcceptRa, spec.name, 0));
+    LN_TRY(SetSysctl(LinkSysctl::kAcceptRedirects, spec.name, 0));
+    LN_TRY(SetSysctl(LinkSysctl::kAcceptDad, spec.name, 0));
+  }
+  if (link->kind != "bridge") return FailedPrecondition("\"" + spec.name + "\" already exists but is not a bridge");
+  if (!link->mac) return Internal("bridge " + spec.name + " has no MAC address");
+  return *std::move(link);
+}
+
+Result<void> PlanAddresses(RouteSocket& socket, RouteBatch& batch, std::uint32_t index, const BridgeSpec& spec) {
+  if (spec.gateways.empty()) return Ok();
+  const auto present = LN_TRY(socket.ListAddresses(index));
+  for (const Cidr& wanted : spec.gateways) {
+    const auto same = [&](const LinkAddress& a) { return a.address == wanted; };
+    if (std::any_of(present.begin(), present.end(), same)) continue;
+    for (const LinkAddress& a : present) {
+      const bool also_wanted = std::find(spec.gateways.begin(), spec.gateways.end(), a.address) != spec.gateways.end();
+      if (also_wanted || IsLinkLocal(a.address.address()) || !InTheWay(a.address, wanted)) continue;
+      if (!spec.force_address) {
+        return FailedPrecondition("\"" + spec.name + "\" already has an IP address different from " + wanted.str());
+      }
+      DelAddress(batch, index, a.address);
+    }
+    AddAddress(batch, index, wanted);
+  }
+  return Ok();
+}
+
+}  // namespace
+
+bool InTheWay(const Cidr& present, const Cidr& wanted) {
+  if (present.family() != wanted.family()) return false;
+  return wanted.family() == Family::kV4 || present.Overlaps(wanted);
+}
+
+Result<BridgeState> MakeBridge(RouteSocket& socket, const BridgeSpec& spec) {
+  const Link link = LN_TRY(FindOrCreate(socket, spec));
+  const bool v6 = std::any_of(spec.gateways.begin(), spec.gateways.end(),
+                              [](const Cidr& c) { return c.family() == Family::kV6; });
+  if (v6) LN_TRY(SetSysctl(LinkSysctl::kDisableIpv6, spec.name, 0));
+  RouteBatch batch;
+  LN_TRY(PlanAddresses(socket, batch, link.index, spec));
+  if (spec.promiscuous) SetPromiscuous(batch, link.index);
+  if (!link.up) SetUp(batch, spec.name, link.index, true);
+  LN_TRY(socket.Run(batch));
+  return BridgeState{.index = link.index, .mtu = link.mtu, .mac = *link.mac};
+}
+
+}  // namespace linnet::network

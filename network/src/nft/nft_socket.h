@@ -1,0 +1,57 @@
+// A NETLINK_NETFILTER socket for nftables: transactions and questions.
+#pragma once
+
+#include <cstdint>
+#include <functional>
+#include <optional>
+#include <string>
+#include <vector>
+
+#include "linnet/base/result.h"
+#include "linnet/base/unique_fd.h"
+#include "nft/nft_batch.h"
+
+struct nlattr;
+
+namespace linnet::network {
+
+struct OwnedElement {
+  NftElement element;
+  std::string owner;  // its comment
+};
+
+// Thread-compatible. Acts on the namespace that it was opened in.
+class NftSocket {
+ public:
+  static Result<NftSocket> Open();
+  // All or nothing. Errors carry the errno: ERESTART the generation is stale; ENOENT a table, set or element is missing.
+  Result<void> Commit(NftBatch& batch);
+  // Counts every commit of anybody in this namespace.
+  Result<std::uint32_t> Generation();
+  // A number that no other table gets, or nullopt where there is no such table.
+  Result<std::optional<std::uint64_t>> TableHandle(const NftTableName& table);
+  Result<std::vector<std::string>> ListSets(const NftTableName& table);
+  Result<std::vector<OwnedElement>> ListElements(const NftTableName& table, const std::string& set);
+  Result<std::optional<OwnedElement>> FindElement(const std::string& table, const NftElement& key);
+  struct BaseChain {
+    std::string table, name;
+    bool drops = false;  // its policy
+  };
+  // IPv4 and IPv6 base chains of filter type at the forward hook, which is where iptables' policies stand.
+  Result<std::vector<BaseChain>> ListForwardChains(std::uint8_t family);
+  // User data of the rules of a chain.
+  Result<std::vector<std::string>> ListRuleData(std::uint8_t family, const std::string& table, const std::string& chain);
+
+ private:
+  explicit NftSocket(UniqueFd fd) : fd_(std::move(fd)) {}
+  using Use = std::function<void(const nlmsghdr*)>;
+  Result<void> Ask(int type, std::uint8_t family, bool dump, const std::string& what, const std::function<void(nlmsghdr*)>& fill,
+                   const Use& use);
+  Result<void> Receive(std::uint32_t first, std::size_t count, const std::function<std::string(std::size_t)>& what,
+                       const Use& use);
+  UniqueFd fd_;
+  std::uint32_t sequence_ = 1;
+  std::size_t send_buffer_ = 0;
+};
+
+}  // namespace linnet::network

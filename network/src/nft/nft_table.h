@@ -1,0 +1,88 @@
+// linnet's nftables: owners add and remove elements; tables, sets and rules come and heal by themselves.
+//
+// kDaemon: the only writer of inet/bridge linnet[-i]. A mirror in memory answers every question; the kernel is written in
+// one transaction per call and never listed. When a transaction finds something missing (somebody flushed the ruleset), the
+// whole table is built again from the mirror, in one transaction.
+// kExec: one of many writers of inet/bridge linnet-cni. Every change is made against a generation id and tried again when
+// somebody else was faster.
+#pragma once
+
+#include <functional>
+#include <map>
+#include <memory>
+#include <string>
+#include <string_view>
+#include <unordered_map>
+#include <vector>
+
+#include "linnet/base/mutex.h"
+#include "linnet/base/result.h"
+#include "netlink/host_network.h"
+#include "nft/nft_batch.h"
+#include "nft/nft_socket.h"
+
+namespace linnet::network {
+
+// Thread-safe.
+class NftTable {
+ public:
+  struct Options {
+    NftMode mode = NftMode::kDaemon;
+    std::string name;   // "linnet", "linnet-ab3d", "linnet-cni"
+    std::string other;  // the other world's table, whose host ports are respected
+  };
+  static Result<std::unique_ptr<NftTable>> Create(const Options& options);
+
+  // All or nothing. Elements that this owner has already are skipped; what another owner left is replaced, except host ports:
+  // kAlreadyExists, with port and owner in the message.
+  Result<void> Add(const std::string& owner, const std::vector<NftElement>& elements);
+  // kHostPorts: what portmap added; kNetwork: the rest, except that guarded ports stay guarded (without a MAC and an address
+  // nothing passes them): they go with kAll, when the link is gone.
+  enum class Part : std::uint8_t { kAll, kHostPorts, kNetwork };
+  // Nothing there: success, no system call (kDaemon).
+  Result<void> Remove(const std::string& owner, Part part);
+  // Owners for which `gone` says yes lose what `part` says. Owners "@…" (bridges) are not asked for.
+  Result<void> RemoveIf(const std::function<bool(const std::string& owner)>& gone, Part part);
+  Result<std::vector<NftElement>> Of(const std::string& owner);
+  // The tables are there as far as they were made: else they are built again. Two questions to the kernel.
+  Result<void> Verify();
+  // Takes the elements that the kernel has into the mirror, as far as `keep` wants them, and builds the tables again.
+  Result<void> Recover(const std::function<bool(const std::string& owner)>& keep);
+
+ private:
+  // Elements by set, then key.
+  struct Entry {
+    std::string data, owner;
+  };
+  using Place = std::pair<NftFamily, std::string>;
+  using Mirror = std::map<Place, std::unordered_map<std::string, Entry>>;
+
+  NftTable(const Options& options, NftSocket socket) : options_(options), socket_(std::move(socket)) {}
+  NftTableName Name(NftFamily family) const { return {family, options_.name}; }
+  bool& Exists(NftFamily family) LN_REQUIRES(mu_) { return family == NftFamily::kInet ? inet_ : bridge_; }
+
+  Result<void> AddAsOnlyWriter(const std::string& owner, const std::vector<NftElement>& elements) LN_REQUIRES(mu_);
+  Result<void> AddAsOneOfMany(const std::string& owner, const std::vector<NftElement>& elements) LN_REQUIRES(mu_);
+  Result<void> TryAdd(const std::string& owner, const std::vector<NftElement>& elements) LN_REQUIRES(mu_);
+  Result<void> TryRemoveIf(const std::function<bool(const std::string&)>& gone, Part part) LN_REQUIRES(mu_);
+  Result<void> RefuseTakenPorts(const std::string& owner, const std::vector<NftElement>& elements) LN_REQUIRES(mu_);
+  Result<void> RefusePortsOfOthers(const std::vector<NftElement>& elements) LN_REQUIRES(mu_);
+  Result<void> Delete(const std::vector<NftElement>& elements) LN_REQUIRES(mu_);
+  // The whole of the mirror, in one transaction.
+  Result<void> Rebuild() LN_REQUIRES(mu_);
+  Result<void> RememberHandles() LN_REQUIRES(mu_);
+  Result<std::vector<OwnedElement>> ListAll() LN_REQUIRES(mu_);
+  const Entry* Find(const NftElement& element) const LN_REQUIRES(mu_);
+  void Remember(const std::string& owner, const NftElement& element) LN_REQUIRES(mu_);
+  void Forget(const NftElement& element) LN_REQUIRES(mu_);
+
+  const Options options_;
+  Mutex mu_;
+  NftSocket socket_ LN_GUARDED_BY(mu_);
+  Mirror mirror_ LN_GUARDED_BY(mu_);
+  std::unordered_map<std::string, std::vector<NftElement>> by_owner_ LN_GUARDED_BY(mu_);
+  bool inet_ LN_GUARDED_BY(mu_) = false, bridge_ LN_GUARDED_BY(mu_) = false;
+  std::optional<std::uint64_t> inet_handle_ LN_GUARDED_BY(mu_), bridge_handle_ LN_GUARDED_BY(mu_);
+};
+
+}  // namespace linnet::network
