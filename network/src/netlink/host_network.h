@@ -59,7 +59,7 @@ class HostNetwork {
   std::string LinkName(std::string_view container_id, std::string_view ifname) const;
   // Takes the link out of use at once (microseconds): nothing passes it any more. It is deleted with its namespace, else
   // in the background within half a second, and then its owner's last nftables elements; kExec does all of that before it
-  // returns. Absent: success.
+  // returns. Absent: success. `owner`: OwnerText (netlink/names.h), with or without the network.
   Result<void> RetireLink(const std::string& name, const std::string& owner);
   // Deletes the links whose owner (OwnerText) `gone` wants gone.
   Result<void> RemoveLinksIf(const std::function<bool(const std::string& owner)>& gone);

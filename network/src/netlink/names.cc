@@ -48,8 +48,12 @@ std::string OwnerContainer(std::string_view container_id) {
   return std::string(container_id.substr(0, kMaxContainerPart - 14)) + "~" + StableDigits(container_id, 13);
 }
 
+std::string OwnerText(std::string_view container_id, std::string_view ifname) {
+  return OwnerContainer(container_id).append("/").append(ifname).append("/");
+}
+
 std::string OwnerText(const AttachmentKey& key) {
-  std::string owner = OwnerContainer(key.container_id) + "/" + key.ifname + "/";
+  std::string owner = OwnerText(key.container_id, key.ifname);
   if (owner.size() + key.network.size() > kMaxOwner) return owner + "~" + StableDigits(key.network, 13);
   return owner + key.network;
 }

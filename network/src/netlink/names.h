@@ -26,6 +26,8 @@ std::string HostLinkName(std::string_view scope, std::string_view container_id, 
 // What stands in ifalias and in comments of elements: "<container>/<ifname>/<network>", at most 120 bytes. Parts that are
 // too long are replaced by hashes, the same way each time.
 std::string OwnerText(const AttachmentKey& key);
+// The same without the network, "<container>/<ifname>/": what every owner text of the interface starts with.
+std::string OwnerText(std::string_view container_id, std::string_view ifname);
 // Container part of OwnerText, as it appears there.
 std::string OwnerContainer(std::string_view container_id);
 std::string_view ContainerOf(std::string_view owner);

@@ -187,14 +187,14 @@ Result<void> NftTable::Delete(const std::vector<NftElement>& elements) {
 
 Result<void> NftTable::Remove(const std::string& owner, Part part) {
   if (options_.mode == NftMode::kExec) {
-    return RemoveIf([&](const std::string& other) { return other == owner; }, part);
+    return RemoveIf([&](const std::string& other) { return other.starts_with(owner); }, part);
   }
   const MutexLock lock(mu_);
-  const auto owned = by_owner_.find(owner);
-  if (owned == by_owner_.end()) return Ok();
   std::vector<NftElement> doomed;
-  for (const NftElement& element : owned->second) {
-    if (In(element, part)) doomed.push_back(element);
+  for (auto i = by_owner_.lower_bound(owner); i != by_owner_.end() && i->first.starts_with(owner); ++i) {
+    for (const NftElement& element : i->second) {
+      if (In(element, part)) doomed.push_back(element);
+    }
   }
   return Delete(doomed);
 }

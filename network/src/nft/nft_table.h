@@ -39,6 +39,7 @@ class NftTable {
   // kHostPorts: what portmap added; kNetwork: the rest, except that guarded ports stay guarded (without a MAC and an address
   // nothing passes them): they go with kAll, when the link is gone.
   enum class Part : std::uint8_t { kAll, kHostPorts, kNetwork };
+  // `owner` is a whole owner text or the beginning of one: "<container>/<ifname>/".
   // Nothing there: success, no system call (kDaemon).
   Result<void> Remove(const std::string& owner, Part part);
   // Owners for which `gone` says yes lose what `part` says. Owners "@…" (bridges) are not asked for.
@@ -80,7 +81,7 @@ class NftTable {
   Mutex mu_;
   NftSocket socket_ LN_GUARDED_BY(mu_);
   Mirror mirror_ LN_GUARDED_BY(mu_);
-  std::unordered_map<std::string, std::vector<NftElement>> by_owner_ LN_GUARDED_BY(mu_);
+  std::map<std::string, std::vector<NftElement>> by_owner_ LN_GUARDED_BY(mu_);
   bool inet_ LN_GUARDED_BY(mu_) = false, bridge_ LN_GUARDED_BY(mu_) = false;
   std::optional<std::uint64_t> inet_handle_ LN_GUARDED_BY(mu_), bridge_handle_ LN_GUARDED_BY(mu_);
 };
