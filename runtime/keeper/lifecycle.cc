@@ -124,8 +124,12 @@ void OnStarted(Keeper& keeper, Container& container) {
 
 void OnStartFailed(Keeper& keeper, Container& container, Stage stage, int error, const char* detail) {
   const std::uint64_t start = container.start_command, remove = container.remove_command;
-  // Whatever the child may still be doing: it is not reaped, the number is its own.
-  KillContainer(container);
+  // Only the one process that there can be: the group stays fit for another attempt (see README.md on cgroup.kill). Not
+  // reaped, so the number is still its own.
+  if (!container.reaped) (void)kill(container.pid, SIGKILL);
+  // Killed before it could say anything: kernels up to 6.18 at least do that to who is cloned into a group that was killed
+  // once, or from one. The next child enters by itself.
+  if (stage == Stage::kChildDied) keeper.cgroup_clone_works = false;
   RemoveContainerNow(keeper, &container);
   AnswerFailed(keeper, start, stage, error, detail);
   if (remove != 0) AnswerDone(keeper, remove);

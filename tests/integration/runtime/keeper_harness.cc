@@ -302,6 +302,7 @@ void TestKeeper::Reconnect() {
 }
 
 void TestKeeper::Send(const void* message, std::size_t size, const std::vector<FdRef>& fds) {
+  sent_at_ = std::chrono::steady_clock::now();
   SendPacket(connection_, message, size, fds);
 }
 
@@ -399,6 +400,8 @@ std::uint64_t TestKeeper::SendStart(const std::string& id, const ContainerOption
   const std::string directory = dir_ + "/" + id;
   Must(MakeDirs(directory + "/upper", 0755));
   Must(MakeDirs(directory + "/work", 0755));
+  // A new one each time: a group that was killed once is not cloned into again (the kernel, 6.18, kills who is).
+  if (cgroups_.contains(id) && cgroups_[id]->Pids().empty()) cgroups_.erase(id);
   if (!cgroups_.contains(id)) cgroups_[id] = std::make_unique<TestCgroup>("keeper-test-" + id);
   plan::Writer w;
   plan::ContainerPlan c;

@@ -3,6 +3,7 @@
 
 #include <linux/filter.h>
 
+#include <chrono>
 #include <functional>
 #include <map>
 #include <memory>
@@ -111,12 +112,14 @@ class TestKeeper {
   TestCgroup& cgroup(const std::string& id) { return *cgroups_.at(id); }
   // Builds and sends; the number of the command.
   std::uint64_t SendStart(const std::string& id, const ContainerOptions& options, std::uint64_t command = 0);
+  std::chrono::steady_clock::time_point sent_at() const { return sent_at_; }  // when the last message went
 
  private:
   std::string dir_;
   Process process_;
   UniqueFd connection_;
   std::uint64_t command_ = 1000;
+  std::chrono::steady_clock::time_point sent_at_;
   std::vector<Message> kept_;
   std::map<std::string, std::unique_ptr<TestCgroup>> cgroups_;
 };
