@@ -86,7 +86,14 @@ Result<std::vector<plan::TreePath>> ShareTree(const std::vector<std::string>& pa
   return out;
 }
 
-Result<void> OpenRoot(const RootFs& root, Sources& out) {
+std::uint32_t HostRoot(const std::vector<oci::IdMapping>& mappings) {
+  for (const oci::IdMapping& m : mappings) {
+    if (m.container_id == 0) return m.host_id;
+  }
+  return 0;
+}
+
+Result<void> OpenRoot(const RootFs& root, const oci::Spec& spec, Sources& out) {
   if (!root.plain_dir.empty()) {
     out.owned.push_back(LN_TRY(CloneTree(FdRef::Cwd(), root.plain_dir, AT_RECURSIVE)));
     out.plain.tree = out.owned.back();
@@ -97,6 +104,13 @@ Result<void> OpenRoot(const RootFs& root, Sources& out) {
   if (root.upper_dir.empty()) return Ok();
   LN_TRY(MakeDirs(root.upper_dir, 0755));
   LN_TRY(MakeDirs(root.work_dir, 0700));
+  if (!spec.uid_mappings.empty()) {  // its root's
+    for (const std::string& dir : {root.upper_dir, root.work_dir}) {
+      if (chown(dir.c_str(), HostRoot(spec.uid_mappings), HostRoot(spec.gid_mappings)) != 0) {
+        return Error::FromErrno(errno, "chown " + dir);
+      }
+    }
+  }
   const std::vector<plan::TreePath> writable = LN_TRY(ShareTree({root.upper_dir, root.work_dir}, out.owned));
   if (writable[0].tree.get() != writable[1].tree.get()) {
     return InvalidArgument("rootfs: upper and work directory are on different mounts");
@@ -158,7 +172,7 @@ std::string CommonParent(const std::vector<std::string>& paths) {
 
 Result<Sources> OpenSources(const ContainerSpec& spec, const std::vector<plan::ParsedMount>& mounts) {
   Sources out;
-  LN_TRY_CTX(OpenRoot(spec.rootfs, out), "root file system");
+  LN_TRY_CTX(OpenRoot(spec.rootfs, spec.spec, out), "root file system");
   const std::string pod_dir = Dirname(Dirname(CleanPath(spec.directory)));
   for (std::size_t i = 0; i < mounts.size(); ++i) {
     const plan::ParsedMount& mount = mounts[i];

@@ -207,16 +207,18 @@ void AddRoot(const ContainerInput& in, Writer& writer, ContainerPlan& plan) {
     trees.emplace_back(tree.get(), writer.AddFd(tree));
     return trees.back().second;
   };
-  const auto add = [&](const TreePath& path) {
-    return path.tree.valid() ? Directory{.tree = index_of(path.tree), .flags = flags, .path = writer.Add(path.path)}
+  const auto add = [&](const TreePath& path, std::uint32_t with) {
+    return path.tree.valid() ? Directory{.tree = index_of(path.tree), .flags = with, .path = writer.Add(path.path)}
                              : Directory{};
   };
   std::vector<Directory> lower;
   lower.reserve(in.lower.size());
-  for (const TreePath& layer : in.lower) lower.push_back(add(layer));
+  for (const TreePath& layer : in.lower) lower.push_back(add(layer, flags));
   plan.lower = writer.Items(lower);
-  plan.upper = add(in.upper);
-  plan.work = add(in.work);
+  // What is written has the ids of the host: whoever mounts the overlay (the host's root) could make nothing in an upper
+  // directory that is mapped.
+  plan.upper = add(in.upper, 0);
+  plan.work = add(in.work, 0);
 }
 
 // The processes of a container see the ids of its pod's user namespace; a mount with other mappings needs one of its own.
