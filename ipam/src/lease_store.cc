@@ -218,8 +218,9 @@ Result<std::vector<Lease>> LeaseStore::Acquire(const LeaseKey& key, const std::v
 
 Result<std::vector<IpAddress>> LeaseStore::Owned(const Opened& at, const LeaseKey& key) {
   std::vector<IpAddress> out;
-  const auto it = owned_by_.find(OwnerText(key));
-  if (it != owned_by_.end()) {
+  for (const std::string& text : {OwnerText(key), key.container_id}) {
+    const auto it = owned_by_.find(text);
+    if (it == owned_by_.end()) continue;
     const std::set<IpAddress> hinted = it->second;
     for (const IpAddress& ip : hinted) {
       const auto contents = LN_TRY(ReadIfThere(at.dir, ip.str()));
@@ -229,8 +230,8 @@ Result<std::vector<IpAddress>> LeaseStore::Owned(const Opened& at, const LeaseKe
         Forget(ip);
       }
     }
-    if (!out.empty()) return out;
   }
+  if (!out.empty()) return out;
   LN_TRY(ReadDirectory(at));
   for (const auto& [ip, owner] : owner_of_) {
     if (IsOwner(owner, key)) out.push_back(ip);
