@@ -28,11 +28,37 @@ class PlainLocale {
   locale_t before_;
 };
 
+// A symbolic link that libarchive reads before the archive. Without one, 3.6.2 loses the target of
+// an archive's first link where that stands in a pax record only, as Go writes targets without any
+// ASCII character.
+std::string LinkHeader() {
+  std::string h(512, '\0');
+  const auto put = [&h](std::size_t at, std::string_view text) {
+    h.replace(at, text.size(), text);
+  };
+  put(0, "link");
+  put(100, "0000777");
+  put(108, "0000000");
+  put(116, "0000000");
+  put(124, "00000000000");
+  put(136, "00000000000");
+  put(148, "        ");
+  put(156, "2target");
+  put(257, std::string_view("ustar\00000", 8));
+  unsigned sum = 0;
+  for (const char c : h) sum += static_cast<unsigned char>(c);
+  for (std::size_t i = 0; i < 6; ++i) h[153 - i] = static_cast<char>('0' + ((sum >> (3 * i)) & 7U));
+  h[154] = '\0';
+  return h;
+}
+
 }  // namespace
 
 struct TarReader::Impl {
   Source source;
   std::optional<Error> source_error;
+  const std::string link_header = LinkHeader();
+  bool link_header_given = false;
   std::string_view first;  // read ahead, to tell an empty stream
   bool started = false;
   bool ended = false;
@@ -48,7 +74,12 @@ struct TarReader::Impl {
 
 la_ssize_t TarReader::Impl::ReadBlock(archive* a, void* self, const void** bytes) {
   auto* impl = static_cast<Impl*>(self);
-  std::string_view block = std::exchange(impl->first, {});
+  std::string_view block;
+  if (!std::exchange(impl->link_header_given, true)) {
+    block = impl->link_header;
+  } else {
+    block = std::exchange(impl->first, {});
+  }
   if (block.empty()) {
     auto next = impl->source();
     if (!next) {
@@ -75,6 +106,8 @@ Result<void> TarReader::Impl::Open() {
       archive_read_open(reader.get(), this, nullptr, &ReadBlock, nullptr) != ARCHIVE_OK) {
     return Failure("open");
   }
+  archive_entry* link = nullptr;
+  if (archive_read_next_header(reader.get(), &link) != ARCHIVE_OK) return Failure("open");
   return Ok();
 }
 
@@ -165,9 +198,13 @@ Result<const TarEntry*> TarReader::Next() {
     impl_->ended = true;
     return nullptr;
   }
-  // A warning is about something that can be left out (a name that is not UTF-8, an attribute it
-  // does not know).
-  if (rc != ARCHIVE_OK && rc != ARCHIVE_WARN) {
+  // Most warnings are about something that can be left out (a name that is not UTF-8 is taken as it
+  // is, an attribute it does not know). Where records were dropped, the entry may not be what it
+  // was meant to be.
+  const char* text = rc == ARCHIVE_OK ? nullptr : archive_error_string(impl_->reader.get());
+  const bool dropped =
+      text != nullptr && std::string_view(text).starts_with("Ignoring malformed pax");
+  if ((rc != ARCHIVE_OK && rc != ARCHIVE_WARN) || dropped) {
     return impl_->Failure(impl_->path.empty() ? "first entry" : "after " + impl_->path);
   }
   LN_TRY(impl_->Take(e));
