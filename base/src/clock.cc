@@ -39,8 +39,9 @@ Result<std::chrono::nanoseconds> ParseDuration(std::string_view text) {
     std::string_view name;
     double nanos;
   };
-  // Longer names first: "ms" before "m".
-  constexpr std::array<Unit, 7> kUnits = {{{"ns", 1}, {"us", 1e3}, {"µs", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}}};
+  // The micro sign and the Greek letter, as Go.
+  constexpr std::array<Unit, 8> kUnits = {
+      {{"ns", 1}, {"us", 1e3}, {"\u00b5s", 1e3}, {"\u03bcs", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}}};
   const auto bad = [&] { return InvalidArgument("\"" + std::string(text) + "\" is not a duration (such as 250ms, 10s, 1m30s)"); };
   std::string_view rest = text;
   bool negative = false;

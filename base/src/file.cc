@@ -14,6 +14,8 @@
 #include <cstdlib>
 #include <memory>
 
+#include "linnet/base/ids.h"
+
 #ifndef MFD_EXEC
 #define MFD_EXEC 0x0010U
 #endif
@@ -36,9 +38,11 @@ struct DirCloser {
 };
 using DirPtr = std::unique_ptr<DIR, DirCloser>;
 
+// No name that a process before us may have left: its pid can be ours after a restart.
 std::string TempName(const std::string& name) {
   static std::atomic<std::uint64_t> counter{0};
-  return "." + name + "." + std::to_string(getpid()) + "-" + std::to_string(counter.fetch_add(1)) + ".tmp";
+  static const std::string process = RandomHex(6);
+  return "." + name + "." + process + "-" + std::to_string(counter.fetch_add(1)) + ".tmp";
 }
 
 enum class Sync : std::uint8_t { kNo, kYes };
@@ -72,14 +76,31 @@ Result<void> RemoveContents(FdRef dir, int depth) {
   return Ok();
 }
 
+// A directory to be emptied. EXDEV: something is mounted on it, whose contents are not ours to remove.
+Result<UniqueFd> OpenUnmounted(FdRef dir, const std::string& name) {
+  constexpr int kFlags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
+  Result<UniqueFd> sub = OpenAt2(dir, name, kFlags, 0, RESOLVE_NO_XDEV);
+  if (sub || !sub.error().IsErrno(ENOSYS)) return sub;
+  // A kernel (or a filter) without openat2: a mount of another file system is still seen.
+  sub = OpenAt(dir, name, kFlags);
+  struct stat above {}, below {};
+  if (sub && (fstat(dir.get(), &above) != 0 || fstat(sub->get(), &below) != 0)) return Error::FromErrno(errno, "stat " + name);
+  if (sub && above.st_dev != below.st_dev) return Error::FromErrno(EXDEV, "open " + name);
+  return sub;
+}
+
 Result<void> RemoveEntry(FdRef dir, const std::string& name, int depth) {
   if (unlinkat(dir.get(), name.c_str(), 0) == 0 || errno == ENOENT) return Ok();
-  if (errno != EISDIR && errno != EPERM) return Error::FromErrno(errno, "remove " + name);
-  UniqueFd sub(RetryEintr([&] { return openat(dir.get(), name.c_str(), O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW); }));
-  if (!sub) {
-    if (errno == ENOENT) return Ok();
-    return Error::FromErrno(errno, "open " + name);
+  const int err = errno;
+  if (err != EISDIR && err != EPERM) return Error::FromErrno(err, "remove " + name);
+  const Result<UniqueFd> opened = OpenUnmounted(dir, name);
+  if (!opened) {
+    if (opened.error().IsErrno(ENOENT)) return Ok();
+    if (opened.error().IsErrno(ENOTDIR)) return Error::FromErrno(err, "remove " + name);
+    if (opened.error().IsErrno(EXDEV)) return FailedPrecondition("remove " + name + ": something is mounted there");
+    return opened.error();
   }
+  const UniqueFd& sub = *opened;
   LN_TRY_CTX(RemoveContents(sub, depth), name);
   if (unlinkat(dir.get(), name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) return Error::FromErrno(errno, "rmdir " + name);
   return Ok();
@@ -143,6 +164,7 @@ Result<void> WriteAll(FdRef fd, std::string_view data) {
   while (!data.empty()) {
     const ssize_t n = RetryEintr([&] { return write(fd.get(), data.data(), data.size()); });
     if (n < 0) return Error::FromErrno(errno, "write");
+    if (n == 0) return Error::FromErrno(EIO, "write");  // again would be for ever
     data.remove_prefix(static_cast<std::size_t>(n));
   }
   return Ok();
@@ -183,8 +205,10 @@ Result<void> MakeDirs(const std::string& path, mode_t mode) {
   const std::string parent = Dirname(clean);
   if (parent != clean) LN_TRY(MakeDirs(parent, mode));
   if (mkdir(clean.c_str(), mode) != 0) {
-    if (errno == EEXIST) return Ok();  // somebody else made it meanwhile
-    return Error::FromErrno(errno, "make directory " + clean);
+    const int err = errno;
+    // Somebody else made it meanwhile; or it is a link that leads nowhere.
+    if (err == EEXIST && stat(clean.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) return Ok();
+    return Error::FromErrno(err, "make directory " + clean);
   }
   if (chmod(clean.c_str(), mode) != 0) return Error::FromErrno(errno, "chmod " + clean);
   return Ok();

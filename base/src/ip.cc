@@ -27,6 +27,7 @@ Result<IpAddress> IpAddress::Parse(std::string_view text) {
   const std::string s(text);
   IpAddress out;
   in_addr v4{};
+  if (s.find('\0') != std::string::npos) return InvalidArgument("an IP address holds a NUL byte");
   if (inet_pton(AF_INET, s.c_str(), &v4) == 1) {
     std::memcpy(out.bytes_.data(), &v4, 4);
     return out;

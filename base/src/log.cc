@@ -4,6 +4,7 @@
 #include <spdlog/sinks/stdout_sinks.h>
 #include <spdlog/spdlog.h>
 
+#include <algorithm>
 #include <atomic>
 #include <memory>
 
@@ -49,8 +50,10 @@ std::string_view LevelName(Level level) {
 
 // Bare where that is unambiguous, else as a JSON string.
 std::string LogfmtValue(const std::string& value) {
-  const bool bare = !value.empty() && value.find_first_of(" =\"\\\n\r\t") == std::string::npos &&
-                    std::string_view(value).find('\0') == std::string_view::npos;
+  // Control characters never reach a terminal as they are.
+  const bool bare = !value.empty() && std::all_of(value.begin(), value.end(), [](char c) {
+    return static_cast<unsigned char>(c) > ' ' && c != '=' && c != '"' && c != '\\' && c != 0x7f;
+  });
   return bare ? value : DumpJson(Json(value));
 }
 

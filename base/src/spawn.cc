@@ -158,8 +158,11 @@ UniqueFd Process::Detach() {
 
 Result<Process> Spawn(const SpawnSpec& spec) {
   const std::string name = spec.argv.empty() ? spec.path : Basename(spec.argv[0]);
+  // By path where there is one: the interpreter of a script is told the path. A relative one is this process's, not the
+  // child's directory's.
+  const bool by_path = !spec.exe.valid() && spec.path.starts_with('/');
   UniqueFd opened;
-  if (!spec.exe.valid()) opened = LN_TRY_CTX(Open(spec.path, O_PATH), "start " + name);
+  if (!spec.exe.valid() && !by_path) opened = LN_TRY_CTX(Open(spec.path, O_PATH), "start " + name);
   const FdRef exe = spec.exe.valid() ? spec.exe : opened.ref();
 
   // Targets 0, 1, 2 and what is asked for; every source is moved above them, so no dup can clobber a later one.
@@ -179,9 +182,10 @@ Result<Process> Spawn(const SpawnSpec& spec) {
   }
   for (const auto& map : spec.fds) LN_TRY(add(map.from, map.to));
   auto pipe = LN_TRY(Pipe());
-  const UniqueFd error_fd = LN_TRY(DupAbove(pipe[1], above));
+  UniqueFd error_fd = LN_TRY(DupAbove(pipe[1], above));
   pipe[1].Reset();
-  const UniqueFd exe_fd = LN_TRY(DupAbove(exe, above));
+  UniqueFd exe_fd;
+  if (!by_path) exe_fd = LN_TRY(DupAbove(exe, above));
   std::vector<UniqueFd> cgroups;
   std::vector<int> cgroup_fds;
   const auto add_cgroup = [&](FdRef procs) -> Result<void> {
@@ -195,11 +199,11 @@ Result<Process> Spawn(const SpawnSpec& spec) {
   const std::string oom = spec.oom_score_adj ? std::to_string(*spec.oom_score_adj) : std::string();
 
   ChildPlan plan{};
+  plan.exe_path = by_path ? spec.path.c_str() : nullptr;
   plan.exe_fd = exe_fd.get();
   plan.error_fd = error_fd.get();
   plan.fds = fds.data();
   plan.fd_count = static_cast<int>(fds.size());
-  plan.keep_below = above;
   plan.cgroup_dir = spec.cgroup_dir.get();
   plan.cgroup_fds = cgroup_fds.data();
   plan.cgroup_count = static_cast<int>(cgroup_fds.size());
@@ -233,7 +237,7 @@ Result<Process> Spawn(const SpawnSpec& spec) {
   }
   if (pid < 0) return Error::FromErrno(err, "start " + name + ": clone");
   Process process(pid, UniqueFd(pidfd));
-  const_cast<UniqueFd&>(error_fd).Reset();  // NOLINT(cppcoreguidelines-pro-type-const-cast): the child has its own
+  error_fd.Reset();  // the child has its own
   ChildFailure failure{};
   ssize_t n = 0;
   do {

@@ -48,17 +48,27 @@ int Child(void* argument) {
   const auto* plan = static_cast<const ChildPlan*>(argument);
   ResetSignals(plan);
   if (plan->new_session && syscall(SYS_setsid) < 0) Fail(plan, Stage::kSession, errno);
-  if (plan->new_process_group && syscall(SYS_setpgid, 0, 0) < 0) Fail(plan, Stage::kProcessGroup, errno);
+  // The leader of a session leads a group already, and may not leave it.
+  if (plan->new_process_group && !plan->new_session && syscall(SYS_setpgid, 0, 0) < 0) Fail(plan, Stage::kProcessGroup, errno);
   for (int i = 0; i < plan->cgroup_count; ++i) {
     if (write(plan->cgroup_fds[i], "0", 1) < 0) Fail(plan, Stage::kCgroup, errno);
   }
   if (plan->oom_score_adj != nullptr) WriteOomScore(plan->oom_score_adj);
+  // A belt: ours are born close-on-exec, but the daemon may have been given others. What is mapped below is opened anew.
+  (void)syscall(SYS_close_range, 3U, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */);
   for (int i = 0; i < plan->fd_count; ++i) {
     if (syscall(SYS_dup3, plan->fds[i].from, plan->fds[i].to, 0) < 0) Fail(plan, Stage::kDescriptors, errno);
   }
-  (void)syscall(SYS_close_range, plan->keep_below, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */);  // a belt: all are born so
   if (chdir(plan->cwd) != 0) Fail(plan, Stage::kChdir, errno);
+  if (plan->exe_path != nullptr) {
+    syscall(SYS_execveat, AT_FDCWD, plan->exe_path, plan->argv, plan->envp, 0);
+    Fail(plan, Stage::kExec, errno);
+  }
   syscall(SYS_execveat, plan->exe_fd, "", plan->argv, plan->envp, AT_EMPTY_PATH);
+  // ENOENT: a script, whose interpreter opens it as /dev/fd/N, which close-on-exec has taken away (execveat(2)).
+  if (errno == ENOENT && syscall(SYS_fcntl, plan->exe_fd, F_SETFD, 0) == 0) {
+    syscall(SYS_execveat, plan->exe_fd, "", plan->argv, plan->envp, AT_EMPTY_PATH);
+  }
   Fail(plan, Stage::kExec, errno);
 }
 
@@ -97,7 +107,8 @@ long Clone3(CloneArguments* arguments, const ChildPlan* plan) {  // NOLINT(googl
       "ud2\n"
       "1:"
       : "=a"(result)
-      : "0"(SYS_clone3), "D"(arguments), "S"(sizeof *arguments), [child] "r"(Child), [plan] "r"(plan)
+      // In registers by name: "r" could choose rbp, which is cleared before they are used.
+      : "0"(SYS_clone3), "D"(arguments), "S"(sizeof *arguments), [child] "b"(Child), [plan] "d"(plan)
       : "rcx", "r11", "memory", "cc");
   return result;
 }

@@ -18,11 +18,11 @@ struct ChildPlan {
   struct FdMap {
     int from, to;
   };
+  const char* exe_path;    // absolute, or nullptr: exe_fd
   int exe_fd;
   int error_fd;            // close-on-exec pipe; above every target
   const FdMap* fds;        // sources above every target
   int fd_count;
-  int keep_below;          // descriptors from here on are made close-on-exec
   int cgroup_dir;          // v2 directory to be cloned into, or -1
   const int* cgroup_fds;
   int cgroup_count;

@@ -45,7 +45,8 @@ Result<void> WriteFileDurable(const std::string& path, std::string_view data, mo
 
 // mkdir -p; `mode` is for the directories that are made, whatever the umask. Existing ones stay as they are.
 Result<void> MakeDirs(const std::string& path, mode_t mode = 0700);
-// Removes a tree without following links and without crossing into mounts that it cannot remove. Absent is success.
+// Removes a tree without following links and without touching what is mounted in it (kFailedPrecondition then). Absent is
+// success.
 Result<void> RemoveAll(const std::string& path);
 Result<void> RemoveAllAt(FdRef dir, const std::string& name);
 // unlink; absent is success.
