@@ -241,6 +241,7 @@ inline constexpr char kRootPath[] = "/root";    // where a new root is mounted
 inline constexpr char kLayerPath[] = "/layer";  // where trees with layers are attached
 inline constexpr char kShmPath[] = "/shm";
 inline constexpr char kEmptyPath[] = "/empty";
+inline constexpr char kSysPath[] = "/sys";  // with a user namespace only
 inline constexpr char kNullPath[] = "/null";
 // A mount namespace with nothing of the host's. errno, or 0.
 int MakeRootNamespace();

@@ -187,6 +187,12 @@ bool MountShm(Keeper& keeper, const plan::PodPlan& wanted, PodFailure& failure) 
   return true;
 }
 
+// The kernel lets a user namespace mount sysfs (and proc) only where a whole one is in sight already.
+bool ShowSysfs(PodFailure& failure) {
+  if (mount("sysfs", kSysPath, "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) == 0) return true;
+  return FailPod(failure, Stage::kUserNamespace, errno, "mount sysfs");
+}
+
 bool JoinPodNamespaces(PlanOf& plan, const plan::PodPlan& wanted, PodFailure& failure) {
   if (const int netns = plan.Take(wanted.netns); netns >= 0) {
     const int done = setns(netns, CLONE_NEWNET);
@@ -217,6 +223,7 @@ bool SetUpPod(Keeper& keeper, PlanOf& plan, PodFailure& failure) {
   const bool user = (wanted.flags & plan::kPodUser) != 0;
   bool done = user ? MakeUserNamespaces(keeper, plan, wanted, cgroup, failure) : JoinPodNamespaces(plan, wanted, failure);
   done = done && SetNames(plan, wanted, failure) && SetSysctls(keeper, plan, wanted, failure) && MountShm(keeper, wanted, failure);
+  if (done && user) done = ShowSysfs(failure);
   if (done && !user && (wanted.flags & plan::kPodHolder) != 0) done = StartHolder(keeper, cgroup, failure);
   CloseCgroup(cgroup);
   keeper.pod.set_up = done;

@@ -22,7 +22,7 @@ int OpenHostNull() {
 }
 
 int FillRoot(int root, int null_tree) {
-  for (const char* directory : {kRootPath, kLayerPath, kShmPath, kEmptyPath, "/proc"}) {
+  for (const char* directory : {kRootPath, kLayerPath, kShmPath, kEmptyPath, kSysPath, "/proc"}) {
     if (mkdirat(root, directory + 1, 0755) != 0) return errno;
   }
   const int file = openat(root, kNullPath + 1, O_CREAT | O_EXCL | O_RDONLY | O_CLOEXEC, 0644);

@@ -743,6 +743,102 @@ TEST_F(Keeper, Stdin_OpenAndNot) {
   EXPECT_TRUE(Alive(pid));
 }
 
+// ------------------------------------------------------------------------------------------------ user namespaces
+
+constexpr std::uint32_t kMappedRoot = 100000;
+
+void AddUserNamespace(plan::Writer& w, plan::PodPlan& pod) {
+  pod.flags |= plan::kPodUser | plan::kPodNewNet;
+  pod.uid_map = pod.gid_map = w.Items(std::vector<plan::IdMap>{{.container = 0, .host = kMappedRoot, .size = 65536}});
+}
+
+// As the daemon does it: layers mapped, the writable directories owned by the mapped root, nodes bound from the host.
+ContainerOptions MappedOptions(TestKeeper& keeper, const std::string& id, PidMode pid) {
+  ContainerOptions options;
+  options.pid = pid;
+  options.change = [&keeper, id](plan::Writer& w, plan::ContainerPlan& c, std::vector<plan::Op>& ops) {
+    for (const char* name : {"/upper", "/work"}) ASSERT_EQ(chown((keeper.dir() + "/" + id + name).c_str(), kMappedRoot, kMappedRoot), 0);
+    const plan::FdIndex tree = w.AddFd(OpenTreeClone(keeper.rootfs()));
+    c.lower = w.Items(std::vector<plan::Directory>{{.tree = tree, .flags = plan::kDirectoryIdmap}});
+    for (plan::Op& op : ops) {
+      if (op.kind != plan::OpKind::kDevice) continue;
+      const char* node = op.major == 5 ? "/dev/tty" : op.minor == 3 ? "/dev/null" : op.minor == 5 ? "/dev/zero" : op.minor == 7 ? "/dev/full" : op.minor == 8 ? "/dev/random" : "/dev/urandom";
+      op.fd = w.AddFd(OpenTreeClone(node));
+    }
+    ops.push_back({.kind = plan::OpKind::kMask, .target = w.Add("/proc/version")});
+    ops.push_back({.kind = plan::OpKind::kReadonly, .target = w.Add("/proc/sys")});
+    const std::string volume = keeper.dir() + "/mapped-volume";
+    ASSERT_TRUE(MakeDirs(volume, 0755));
+    ops.push_back({.kind = plan::OpKind::kBind, .flags = plan::kOpIdmap, .fd = w.AddFd(OpenTreeClone(volume, true)), .target = w.Add("/volume")});
+    c.process.flags |= plan::kProcessCapabilities;
+    c.process.bounding = c.process.effective = c.process.permitted = 0xa80425fb;
+  };
+  return options;
+}
+
+class KeeperUser : public Keeper, public testing::WithParamInterface<PidMode> {
+ protected:
+  void SetUp() override {
+    if (!Exists("/proc/self/ns/user")) GTEST_SKIP() << "no user namespaces";
+    const Message setup = keeper.SetupPod(AddUserNamespace);
+    ASSERT_EQ(setup.type(), Type::kDone) << setup.failure();
+  }
+};
+
+TEST_P(KeeperUser, Container_IsRootOfItsOwn) {
+  EXPECT_EQ(Output("c1", "tr -s ' ' </proc/self/uid_map; id -u; id -g; stat -c %u:%g /bin/busybox /dev/shm /volume /etc; touch /tmp/x /volume/x && stat -c %u /tmp/x; "
+                         "hostname; cat /proc/version | wc -c; ls /sys/class/net; grep CapEff /proc/self/status; echo x >/dev/null && echo null; "
+                         "touch /dev/shm/y && echo shm; chown 1000 /tmp/x && stat -c %u /tmp/x; mount -t tmpfs x /tmp 2>/dev/null || echo no-mount; echo out >/dev/stdout",
+                   MappedOptions(keeper, "c1", GetParam())),
+            " 0 100000 65536\n0\n0\n0:0\n0:0\n0:0\n0:0\n0\ntest-pod\n0\nlo\nCapEff:\t00000000a80425fb\nnull\nshm\n1000\nno-mount\nout\n");
+  struct stat info = {};
+  ASSERT_EQ(stat((keeper.dir() + "/c1/upper/tmp/x").c_str(), &info), 0);
+  EXPECT_EQ(info.st_uid, kMappedRoot + 1000);
+  ASSERT_EQ(stat((keeper.dir() + "/mapped-volume/x").c_str(), &info), 0);
+  EXPECT_EQ(info.st_uid, 0U);  // ids of the volume are the container's
+}
+
+TEST_P(KeeperUser, Exec_RunsInIt) {
+  ContainerOptions options = MappedOptions(keeper, "c1", GetParam());
+  options.args = {"sleep", "1000"};
+  keeper.MustStart("c1", options);
+  const auto outcome = keeper.Exec("c1", {"sh", "-c", "id -u; tr -s ' ' </proc/self/uid_map; ls /proc/1/fd >/dev/null && echo mine"}, 0,
+                                   [](plan::Writer&, plan::Process& p) {
+                                     p.flags |= plan::kProcessCapabilities;
+                                     p.bounding = p.effective = p.permitted = 0xa80425fb;
+                                   });
+  EXPECT_EQ(outcome.failure, "");
+  EXPECT_EQ(outcome.out, GetParam() == PidMode::kPod ? "0\n 0 100000 65536\n" : "0\n 0 100000 65536\nmine\n");
+  EXPECT_TRUE(keeper.Exec("c1", {"sh", "-c", "setsid sleep 999 & sleep 999"}, 100).timed_out);
+  keeper.SendSignal("c1", SIGKILL);
+  EXPECT_EQ(keeper.WaitExit("c1").code, 137);
+}
+
+TEST_P(KeeperUser, StartFailure_IsReported) {
+  ContainerOptions options = MappedOptions(keeper, "c1", GetParam());
+  options.args = {"nothing"};
+  EXPECT_EQ(keeper.Start("c1", options).failure(), "exec: \"nothing\": executable file not found in $PATH");
+}
+INSTANTIATE_TEST_SUITE_P(PidModes, KeeperUser, testing::Values(PidMode::kPod, PidMode::kContainer));
+
+TEST_F(Keeper, Pod_NamespaceDescriptors) {
+  TestKeeper other;
+  const Message setup = other.SetupPod(AddUserNamespace);
+  ASSERT_EQ(setup.type(), Type::kDone) << setup.failure();
+  for (const auto& [kind, name] : {std::pair{keeper::NamespaceKind::kNetwork, "net"}, {keeper::NamespaceKind::kUser, "user"}, {keeper::NamespaceKind::kPid, "pid"}}) {
+    keeper::GetPodNamespace get;
+    get.header.command = other.NextCommand();
+    get.kind = kind;
+    other.Send(&get, sizeof get);
+    const Message answer = other.Answer(get.header.command);
+    ASSERT_EQ(answer.type(), Type::kNamespace) << answer.failure();
+    ASSERT_EQ(answer.fds.size(), 1U);
+    const std::string link = *ReadLink(FdPath(answer.fds[0]));
+    EXPECT_THAT(link, StartsWith(name));
+    EXPECT_NE(link, *ReadLink(std::string("/proc/self/ns/") + name));
+  }
+}
+
 // ------------------------------------------------------------------------------------------------------- protocol
 
 TEST(KeeperProtocol, BeforeHello_IsRefused) {
