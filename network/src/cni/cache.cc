@@ -26,7 +26,11 @@ Result<Record> ParseChecked(std::string_view text) {
     out.args.emplace_back(std::move(key), LN_TRY(both[1].As<std::string>()));
   }
   if (const auto capabilities = LN_TRY(view.Find("capabilityArgs"))) out.capability_args = capabilities->raw();
-  if (const auto mark = LN_TRY(view.Find("linnet"))) out.instance = LN_TRY(mark->Optional<std::string>("instance", ""));
+  if (const auto mark = LN_TRY(view.Find("linnet"))) {
+    out.mark.emplace();
+    out.mark->instance = LN_TRY(mark->Optional<std::string>("instance", ""));
+    out.mark->foreign = LN_TRY(mark->Strings("foreign"));
+  }
   for (const RawMember& member : LN_TRY(RawMembers(text))) {
     if (member.key == "result" && member.value != "null") out.result = member.value;
   }
@@ -50,7 +54,10 @@ std::string DumpRecord(const Record& record) {
   if (!record.netns.empty()) out["netns"] = record.netns;
   for (const auto& [key, value] : record.args) out["cniArgs"].push_back(Json::array({key, value}));
   if (!record.capability_args.empty()) out["capabilityArgs"] = record.capability_args;
-  if (record.instance) out["linnet"] = {{"instance", *record.instance}};
+  if (record.mark) {
+    out["linnet"] = {{"instance", record.mark->instance}};
+    if (!record.mark->foreign.empty()) out["linnet"]["foreign"] = record.mark->foreign;
+  }
   std::string text = DumpJson(out);
   if (record.result.empty()) return text;
   text.pop_back();

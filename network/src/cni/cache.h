@@ -1,6 +1,7 @@
 // Attachment records in libcni's cache format: <cache_dir>/results/<network>-<container id>-<interface>.
 //
-// One key is added, which other readers ignore: "linnet": {"instance": "…"}. Only records that carry it are ours to undo.
+// One key is added, which other readers ignore: "linnet": {"instance": "…", "foreign": ["…"]}. Only records that carry it
+// with our instance are ours to undo.
 #pragma once
 
 #include <memory>
@@ -16,6 +17,11 @@
 
 namespace linnet::network::cni {
 
+struct RecordMark {
+  std::string instance;
+  std::vector<std::string> foreign;  // plugin types that were executed, not called
+};
+
 struct Record {
   std::string container_id, ifname, network;
   std::string netns;              // path
@@ -23,7 +29,7 @@ struct Record {
   Args args;
   Json capability_args = Json::object();
   std::string result;             // JSON text as the configuration's version demands; empty: an intent
-  std::optional<std::string> instance;  // absent: written by another runtime
+  std::optional<RecordMark> mark;  // absent: written by another runtime
 };
 
 std::string RecordName(std::string_view network, std::string_view container_id, std::string_view ifname);

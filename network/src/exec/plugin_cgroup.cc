@@ -3,6 +3,7 @@
 #include <fcntl.h>
 #include <poll.h>
 #include <signal.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -80,6 +81,18 @@ Result<void> PluginCgroups::Kill(std::string_view pod, Deadline deadline) const 
     if (events) (void)ReadAll(*events);  // re-arms the notification
   }
   if (rmdir(path.c_str()) != 0 && errno != ENOENT) return Error::FromErrno(errno, "remove " + path);
+  return Ok();
+}
+
+Result<void> PluginCgroups::KillOthers(const std::set<std::string>& pods, Deadline deadline) const {
+  if (directory_.empty()) return Ok();
+  auto names = ListDir(directory_);
+  if (!names) return Ok();  // no plugin was ever run
+  for (const std::string& name : *names) {
+    struct stat st {};
+    if (pods.contains(name) || stat(PathOf(name).c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) continue;
+    LN_TRY(Kill(name, deadline));
+  }
   return Ok();
 }
 

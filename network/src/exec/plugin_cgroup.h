@@ -1,6 +1,7 @@
 // Cgroups that foreign plugins run in, one per pod: what a plugin left running can be found and killed.
 #pragma once
 
+#include <set>
 #include <string>
 #include <string_view>
 
@@ -23,6 +24,8 @@ class PluginCgroups {
   // Kills everything in it, waits until it is empty, removes it. Absent: success.
   // Errors: kDeadlineExceeded a process does not die.
   Result<void> Kill(std::string_view pod, Deadline deadline) const;
+  // Kill for every group but those of `pods`.
+  Result<void> KillOthers(const std::set<std::string>& pods, Deadline deadline) const;
 
  private:
   std::string PathOf(std::string_view pod) const;

@@ -1,0 +1,230 @@
+// Construction, namespaces, choice of the network, status.
+#include <unistd.h>
+
+#include <algorithm>
+#include <cerrno>
+
+#include "engine/engine_impl.h"
+#include "linnet/base/file.h"
+#include "linnet/base/log.h"
+#include "linnet/base/text.h"
+
+namespace linnet::network {
+namespace {
+
+constexpr auto kStatusTimeout = std::chrono::seconds(5);
+constexpr auto kStatusFresh = std::chrono::seconds(5);
+
+std::string DelegateDir(const EngineOptions& options) {
+  return options.linnet_cni_path.empty() ? std::string() : JoinPath(options.state_dir, "cni-bin");
+}
+
+ExecOptions ToExecOptions(const EngineOptions& options) {
+  ExecOptions out;
+  out.bin_dirs = options.bin_dirs;
+  out.delegate_dir = DelegateDir(options);
+  // Our own plugins, where a foreign one calls them.
+  out.environment = {"LINNET_IPAM_DIR=" + options.ipam_dir, "LINNET_INSTANCE=" + options.instance,
+                     "LINNET_STATE_DIR=" + options.state_dir};
+  out.cgroup_root = options.cgroup_root;
+  out.timeout = options.plugin_timeout;
+  return out;
+}
+
+DefaultNetworkOptions ToDefaultOptions(const EngineOptions& options) {
+  DefaultNetworkOptions out;
+  out.name = options.instance.empty() ? "linnet" : "linnet-" + options.instance;
+  out.bridge = !options.bridge.empty() ? options.bridge : options.instance.empty() ? "linnet0" : "ln" + options.instance + "0";
+  out.subnets = options.subnets;
+  out.ipam_dir = options.ipam_dir;
+  return out;
+}
+
+}  // namespace
+
+Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options) {
+  EngineImpl::Parts parts;
+  parts.host = LN_TRY(HostNetwork::Create({.instance = options.instance, .mode = NftMode::kDaemon, .state_dir = options.state_dir}));
+  parts.plugins = MakeBuiltinPlugins();
+  return std::unique_ptr<Engine>(LN_TRY(EngineImpl::Make(options, std::move(parts))));
+}
+
+EngineImpl::EngineImpl(const EngineOptions& options, Parts parts)
+    : options_(options),
+      host_(std::move(parts.host)),
+      registry_(std::move(parts.plugins)),
+      exec_(ToExecOptions(options)),
+      chain_(*host_, registry_, exec_,
+             {.ipam_dir = options.ipam_dir, .instance = options.instance, .prefer_external = options.prefer_external}),
+      records_(JoinPath(options.cache_dir, "results")),
+      default_(ToDefaultOptions(options)),
+      pool_(std::make_unique<NetnsPool>(options.pool_size)),
+      retry_([this](const std::string& pod) { return RetryDel(pod); }, parts.first_retry) {}
+
+Result<std::unique_ptr<EngineImpl>> EngineImpl::Make(const EngineOptions& options, Parts parts) {
+  std::unique_ptr<EngineImpl> engine(new EngineImpl(options, std::move(parts)));
+  LN_TRY_CTX(engine->LinkDelegates(), "links to the built-in plugins");
+  // Watched first, read then: nothing is missed in between.
+  auto watcher = DirWatcher::Create(options.conf_dir, [raw = engine.get()] { raw->Reload(); });
+  if (watcher) {
+    engine->watcher_ = *std::move(watcher);
+  } else {
+    log::Debug("configuration is not watched", {{"err", watcher.error()}});
+  }
+  engine->Reload();
+  return engine;
+}
+
+EngineImpl::~EngineImpl() {
+  watcher_.reset();
+  retry_.Stop();
+}
+
+Result<void> EngineImpl::LinkDelegates() const {
+  const std::string dir = DelegateDir(options_);
+  if (dir.empty()) return Ok();
+  LN_TRY(MakeDirs(dir, 0755));
+  for (const std::string& type : registry_.Types()) {
+    const std::string link = JoinPath(dir, type);
+    auto target = ReadLink(link);
+    if (target && *target == options_.linnet_cni_path) continue;
+    LN_TRY(RemoveFile(link));
+    if (symlink(options_.linnet_cni_path.c_str(), link.c_str()) != 0 && errno != EEXIST) {
+      return Error::FromErrno(errno, "link " + link);
+    }
+  }
+  return Ok();
+}
+
+// --- namespaces
+
+Result<PodNetns> EngineImpl::PinFor(const PodId& pod, UniqueFd netns) {
+  PodNetns out;
+  const NetnsId id = LN_TRY(IdentityOf(netns));
+  if (id == host_->own_netns()) {
+    return cni::CniError(cni::ErrorCode::kInvalidNetns, "pod " + pod.str() + ": the namespace is the host's");
+  }
+  out.path = PinPath(options_.netns_dir, options_.instance, pod.str());
+  LN_TRY(Pin(out.path, netns));
+  out.fd = std::move(netns);
+  out.device = id.device;
+  out.inode = id.inode;
+  return out;
+}
+
+Result<PodNetns> EngineImpl::TakeNetns(const PodId& pod) { return PinFor(pod, LN_TRY(pool_->Take())); }
+
+Result<PodNetns> EngineImpl::AdoptNetns(const PodId& pod, FdRef netns) { return PinFor(pod, LN_TRY(Dup(netns))); }
+
+Result<PodNetns> EngineImpl::OpenNetns(const PodId& pod) {
+  PodNetns out;
+  out.path = PinPath(options_.netns_dir, options_.instance, pod.str());
+  out.fd = LN_TRY(OpenPinned(out.path));
+  const NetnsId id = LN_TRY(IdentityOf(out.fd));
+  if (id == host_->own_netns()) return NotFound(out.path + " is the host's namespace");
+  out.device = id.device;
+  out.inode = id.inode;
+  return out;
+}
+
+Result<void> EngineImpl::ReleaseNetns(const PodId& pod) {
+  return Unpin(PinPath(options_.netns_dir, options_.instance, pod.str()));
+}
+
+// --- the network of new pods
+
+void EngineImpl::Reload() {
+  MutexLock one(reload_mu_);
+  Selection before;
+  {
+    MutexLock lock(mu_);
+    before = selection_;
+  }
+  Selection now = SelectNetwork(options_.conf_dir, before);
+  // The same text is the same network: what is remembered of it stays valid.
+  if (now.network && before.network && now.network->text == before.network->text && now.network->source == before.network->source) {
+    now.network = before.network;
+  }
+  log::Debug("network configuration read", {{"name", now.network ? now.network->name : std::string("built-in")}, {"err", now.error}});
+  MutexLock lock(mu_);
+  selection_ = std::move(now);
+}
+
+Result<std::shared_ptr<const cni::NetworkConf>> EngineImpl::CurrentNetwork() {
+  Selection selection;
+  {
+    MutexLock lock(mu_);
+    selection = selection_;
+  }
+  switch (selection.rules) {
+    case Rules::kFile:
+      return selection.network;
+    case Rules::kBuiltin:
+      return default_.Get();
+    case Rules::kNothing:
+      break;
+  }
+  return Unavailable("no usable network configuration: " + selection.error);
+}
+
+Result<void> EngineImpl::SetPodCidr(const std::string& cidrs) {
+  {
+    MutexLock lock(mu_);
+    if (selection_.rules == Rules::kFile) log::Debug("pod CIDR does not concern the configured network", {{"cidr", cidrs}});
+  }
+  return default_.SetPodCidr(cidrs);
+}
+
+// --- status
+
+EngineStatus EngineImpl::ConfiguredStatus(const Selection& selection) {
+  EngineStatus out;
+  const auto now = std::chrono::steady_clock::now();
+  {
+    // kubelet asks every few seconds, and a foreign plugin's answer costs a process.
+    MutexLock lock(mu_);
+    if (last_status_.network == selection.network && now - last_status_.at < kStatusFresh) {
+      out.ready = last_status_.error.empty();
+      out.message = last_status_.error;
+      return out;
+    }
+  }
+  const cni::NetworkConf& network = *selection.network;
+  Result<void> state = chain_.FindAll(network);
+  if (state) state = chain_.Status(network, chain_.Foreign(network), now + kStatusTimeout);
+  out.ready = state.has_value();
+  if (!state) out.message = state.error().message();
+  MutexLock lock(mu_);
+  last_status_ = {selection.network, std::chrono::steady_clock::now(), out.message};
+  return out;
+}
+
+EngineStatus EngineImpl::Status() {
+  if (watcher_) watcher_->Verify();
+  Selection selection;
+  {
+    MutexLock lock(mu_);
+    selection = selection_;
+  }
+  EngineStatus out;
+  if (selection.rules == Rules::kFile) {
+    out = ConfiguredStatus(selection);
+    out.network = selection.network->name;
+    out.source = selection.network->source;
+  } else if (selection.rules == Rules::kBuiltin) {
+    out.ready = true;
+    out.network = default_.name();
+    out.source = "built-in";
+  }
+  if (!selection.error.empty()) {
+    out.ready = false;
+    out.message = selection.error;
+  }
+  if (!out.ready) out.reason = "NetworkPluginNotReady";
+  const auto add = [&](const std::string& text) { out.message += (out.message.empty() ? "" : "; ") + text; };
+  if (!selection.note.empty()) add("passed over: " + selection.note);
+  for (const auto& [pod, why] : retry_.Failures()) add("detaching pod " + pod + " is tried again: " + why);
+  return out;
+}
+
+}  // namespace linnet::network

@@ -1,0 +1,113 @@
+// The engine: netns pool, choice of the network, chain, records.
+#pragma once
+
+#include <atomic>
+#include <map>
+#include <memory>
+#include <optional>
+#include <set>
+#include <string>
+#include <vector>
+
+#include "cni/cache.h"
+#include "engine/chain.h"
+#include "engine/config_source.h"
+#include "engine/default_network.h"
+#include "engine/dir_watcher.h"
+#include "engine/gate.h"
+#include "engine/record_store.h"
+#include "engine/retry_queue.h"
+#include "linnet/base/mutex.h"
+#include "linnet/network/engine.h"
+#include "netns.h"
+
+namespace linnet::network {
+
+class EngineImpl final : public Engine {
+ public:
+  // Seams for tests: the plugins, and how soon a failed DEL is tried again.
+  struct Parts {
+    std::unique_ptr<HostNetwork> host;
+    std::vector<std::unique_ptr<Plugin>> plugins;
+    std::chrono::milliseconds first_retry{1000};
+  };
+  static Result<std::unique_ptr<EngineImpl>> Make(const EngineOptions& options, Parts parts);
+  ~EngineImpl() override;
+
+  Result<PodNetns> TakeNetns(const PodId& pod) override;
+  Result<PodNetns> AdoptNetns(const PodId& pod, FdRef netns) override;
+  Result<PodNetns> OpenNetns(const PodId& pod) override;
+  Result<void> ReleaseNetns(const PodId& pod) override;
+  Result<Attachment> Attach(const AttachRequest& request) override;
+  Result<void> Detach(const PodId& pod) override;
+  std::optional<Attachment> Find(const PodId& pod) const override;
+  Result<void> Check(const PodId& pod) override;
+  Result<void> Recover(const std::vector<PodId>& known) override;
+  EngineStatus Status() override;
+  Result<void> SetPodCidr(const std::string& cidrs) override;
+
+ private:
+  // An attachment, or one that is being made (no result) or undone.
+  struct Entry {
+    cni::Record record;  // without `config`: that is network->text
+    std::shared_ptr<const cni::NetworkConf> network;
+    Attachment attachment;
+  };
+  using EntryPtr = std::shared_ptr<const Entry>;  // owners: the map, and operations under way
+
+  EngineImpl(const EngineOptions& options, Parts parts);
+  Result<void> LinkDelegates() const;
+  void Reload();
+  Result<std::shared_ptr<const cni::NetworkConf>> CurrentNetwork();
+  Result<PodNetns> PinFor(const PodId& pod, UniqueFd netns);
+
+  Result<void> BringLoopbackUp(const AttachRequest& request);
+  Result<EntryPtr> NewEntry(const AttachRequest& request);
+  Result<EntryPtr> RunAdd(const AttachRequest& request, const Entry& intent);
+  static Subject SubjectOf(const Entry& entry, Deadline deadline);
+  Result<void> WriteRecord(const Entry& entry) const;
+
+  // What is recorded of a pod, in memory or else on disk. A torn file of its is undone by owner on the way.
+  Result<std::vector<EntryPtr>> EntriesOf(const std::string& pod);
+  EntryPtr EntryFrom(cni::Record record);
+  void Remember(const EntryPtr& entry);
+  std::shared_ptr<const cni::NetworkConf> NetworkFrom(const std::string& config);
+  enum class Failing : std::uint8_t { kQueue, kReport };
+  Result<void> Undo(const EntryPtr& entry, Failing failing);
+  Result<void> Forget(const EntryPtr& entry);
+  Result<void> UndoTorn(const std::string& file, const std::string& pod);
+  Result<void> RetryDel(const std::string& pod);
+
+  Result<void> RecoverRecords(const std::set<std::string>& known);
+  void CollectGarbage(const std::set<std::string>& known);
+  Result<void> RecoverPins(const std::set<std::string>& known);
+  EngineStatus ConfiguredStatus(const Selection& selection);
+
+  const EngineOptions options_;
+  const std::unique_ptr<HostNetwork> host_;
+  const PluginRegistry registry_;
+  const PluginExec exec_;
+  const Chain chain_;
+  const RecordStore records_;
+  DefaultNetwork default_;
+  OperationGate gate_;
+  std::unique_ptr<NetnsPool> pool_;
+
+  mutable Mutex mu_;
+  Selection selection_ LN_GUARDED_BY(mu_);
+  std::map<std::string, EntryPtr> entries_ LN_GUARDED_BY(mu_);  // by pod
+  // Configurations of records, by text: most are the same.
+  std::map<std::string, std::weak_ptr<const cni::NetworkConf>> parsed_ LN_GUARDED_BY(mu_);
+  struct StatusMemory {
+    std::shared_ptr<const cni::NetworkConf> network;
+    std::chrono::steady_clock::time_point at;
+    std::string error;
+  } last_status_ LN_GUARDED_BY(mu_);
+  Mutex reload_mu_;  // one reload at a time
+  std::atomic<bool> recovered_ = false;  // from here memory knows of every record of ours
+
+  RetryQueue retry_;
+  std::unique_ptr<DirWatcher> watcher_;
+};
+
+}  // namespace linnet::network
