@@ -153,6 +153,17 @@ Result<void> HostNetwork::RetireLink(const std::string& name, const std::string&
   return Ok();
 }
 
+Result<bool> HostNetwork::ClearLink(const std::string& name) {
+  impl_->reaper->Forget(name);
+  bool there = false;
+  auto done = WithRoute([&](RouteSocket& socket) {
+    there = socket.IndexOf(name) != 0;
+    return there ? DeleteLinks(socket, {name}) : Ok();
+  });
+  if (!done) return std::move(done).error();
+  return there;
+}
+
 void HostNetwork::DrainRetired() { impl_->reaper->Drain(); }
 
 Result<void> HostNetwork::RemoveLinksIf(const std::function<bool(const std::string&)>& gone) {

@@ -65,6 +65,9 @@ class HostNetwork {
   Result<void> RemoveLinksIf(const std::function<bool(const std::string& owner)>& gone);
   // ifalias of a link: says whose it is.
   std::string LinkAliasFor(const std::string& owner) const;
+  // A new link of this name is to be made: what is left of an earlier one (a repeated ADD) is deleted now. Says whether
+  // there was one.
+  Result<bool> ClearLink(const std::string& name);
   // Waits until no retired link is left: tests and clean shutdown.
   void DrainRetired();
 

@@ -141,6 +141,12 @@ void SetUp(RouteBatch& batch, const std::string& name, std::uint32_t index, bool
   if (index == 0) batch.PutText(IFLA_IFNAME, name);
 }
 
+void SetMaster(RouteBatch& batch, const std::string& name, std::uint32_t master) {
+  BeginLink(batch, 0, "make link " + name + " a port of the bridge");
+  batch.PutText(IFLA_IFNAME, name);
+  batch.PutU32(IFLA_MASTER, master);
+}
+
 void SetPromiscuous(RouteBatch& batch, std::uint32_t index) {
   auto& header = BeginLink(batch, 0, "set the bridge promiscuous");
   header.ifi_index = static_cast<int>(index);

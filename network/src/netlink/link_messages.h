@@ -54,6 +54,7 @@ struct BridgeLinkSpec {
 void AddBridge(RouteBatch& batch, const BridgeLinkSpec& spec);
 
 void SetUp(RouteBatch& batch, const std::string& name, std::uint32_t index, bool up);
+void SetMaster(RouteBatch& batch, const std::string& name, std::uint32_t master);
 void SetPromiscuous(RouteBatch& batch, std::uint32_t index);
 // Gratuitous ARP when the link comes up; IPv6 link-local address as usual.
 void SetArpNotify(RouteBatch& batch, std::uint32_t index);

@@ -3,11 +3,13 @@
 #include <libmnl/libmnl.h>
 #include <linux/if_link.h>
 #include <net/if.h>
+#include <poll.h>
 #include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <sys/time.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstring>
@@ -267,7 +269,10 @@ Result<std::vector<LinkAddress>> RouteSocket::ListAddresses(std::uint32_t index)
         const Attributes a = AttributesOf(m, sizeof(*info));
         // IFA_LOCAL is the own address of IPv4; IPv6 has IFA_ADDRESS alone.
         const auto ip = Ip(a[IFA_LOCAL] != nullptr ? a[IFA_LOCAL] : a[IFA_ADDRESS]);
-        if (ip && info->ifa_index == index) addresses.push_back({index, Cidr(*ip, info->ifa_prefixlen)});
+        if (!ip || info->ifa_index != index) return;
+        const std::uint32_t flags = a[IFA_FLAGS] != nullptr ? U32(a[IFA_FLAGS]) : info->ifa_flags;
+        addresses.push_back({index, Cidr(*ip, info->ifa_prefixlen), (flags & IFA_F_TENTATIVE) != 0,
+                             (flags & IFA_F_DADFAILED) != 0});
       }));
   return addresses;
 }
@@ -311,6 +316,35 @@ Result<std::uint32_t> RouteSocket::LinkTowards(const IpAddress& ip) {
   }));
   if (index == 0) return NotFound("no route to " + ip.str());
   return index;
+}
+
+// --- RouteEvents
+
+Result<RouteEvents> RouteEvents::Open(Group group) {
+  UniqueFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC | SOCK_NONBLOCK, NETLINK_ROUTE));
+  if (!fd) return Error::FromErrno(errno, "open a route socket");
+  sockaddr_nl address{};
+  address.nl_family = AF_NETLINK;
+  address.nl_groups = group == Group::kLinks ? RTMGRP_LINK : RTMGRP_IPV6_IFADDR;
+  if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof(address)) < 0) {
+    return Error::FromErrno(errno, "subscribe to route notifications");
+  }
+  return RouteEvents(std::move(fd));
+}
+
+Result<void> RouteEvents::Wait(Deadline deadline) {
+  for (;;) {
+    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+    if (left <= 0) return Error(Code::kDeadlineExceeded, "no notification in time");
+    pollfd p{.fd = fd_.get(), .events = POLLIN, .revents = 0};
+    const int ready = ::poll(&p, 1, static_cast<int>(std::min<std::int64_t>(left, 60000)));
+    if (ready < 0 && errno != EINTR) return Error::FromErrno(errno, "wait for route notifications");
+    if (ready <= 0) continue;
+    std::array<char, 8192> buffer;  // NOLINT(cppcoreguidelines-init-variables): what is in it does not matter
+    while (::recv(fd_.get(), buffer.data(), buffer.size(), 0) > 0) {
+    }
+    return Ok();
+  }
 }
 
 }  // namespace linnet::network

@@ -11,6 +11,7 @@
 #include <string_view>
 #include <vector>
 
+#include "linnet/base/clock.h"
 #include "linnet/base/ip.h"
 #include "linnet/base/result.h"
 #include "linnet/base/unique_fd.h"
@@ -71,6 +72,7 @@ struct Link {
 struct LinkAddress {
   std::uint32_t index = 0;
   Cidr address;
+  bool tentative = false, duplicate = false;  // IPv6 duplicate address detection
 };
 
 struct LinkRoute {
@@ -113,6 +115,19 @@ class RouteSocket {
 
   UniqueFd fd_;
   std::uint32_t sequence_ = 1, first_sequence_ = 1;
+};
+
+// Notifications of the namespace that it was opened in. Ask for the state after Open() and again after each Wait().
+class RouteEvents {
+ public:
+  enum class Group : std::uint8_t { kLinks, kAddresses6 };
+  static Result<RouteEvents> Open(Group group);
+  // Returns when something happened, or at the deadline (kDeadlineExceeded).
+  Result<void> Wait(Deadline deadline);
+
+ private:
+  explicit RouteEvents(UniqueFd fd) : fd_(std::move(fd)) {}
+  UniqueFd fd_;
 };
 
 }  // namespace linnet::network

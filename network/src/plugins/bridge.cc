@@ -1,0 +1,366 @@
+// The bridge plugin: a veth from the pod to a bridge of the host. Layer 2 as upstream's plugin, or routed (decision 12).
+#include <algorithm>
+#include <cerrno>
+#include <set>
+
+#include "linnet/base/log.h"
+#include "linnet/base/rollback.h"
+#include "netlink/bridge_device.h"
+#include "netlink/host_network.h"
+#include "netlink/link_messages.h"
+#include "netlink/names.h"
+#include "netlink/sysctl.h"
+#include "netns.h"
+#include "nft/nft_table.h"
+#include "plugins/bridge_check.h"
+#include "plugins/bridge_conf.h"
+#include "plugins/bridge_plan.h"
+#include "plugins/plugin.h"
+
+namespace linnet::network {
+namespace {
+
+using std::chrono_literals::operator""s;
+constexpr auto kLinkUpLimit = 5s;
+
+Setting SettingOf(const HostNetwork& host) {
+  return host.options().mode == NftMode::kExec ? Setting::kExec : Setting::kDaemon;
+}
+
+AttachmentKey KeyOf(const PluginRequest& request) { return {request.container_id, request.ifname, request.network}; }
+
+// One ADD.
+class Attach {
+ public:
+  Attach(PluginContext& context, const PluginRequest& request)
+      : context_(context),
+        host_(context.host),
+        request_(request),
+        owner_(OwnerText(KeyOf(request))),
+        link_(host_.LinkName(request.container_id, request.ifname)) {}
+
+  Result<cni::AddResult> Run() {
+    conf_ = LN_TRY(ParseBridgeConf(request_));
+    if (conf_.vlan != 0 && conf_.is_gateway) {
+      return Error(Code::kUnimplemented, "\"vlan\" together with \"isGateway\" is not supported: give the VLAN a gateway outside");
+    }
+    if (LN_TRY(IdentityOf(request_.netns)) == host_.own_netns()) {
+      return cni::CniError(cni::ErrorCode::kInvalidNetns, "plugin's netns and netns from CNI_NETNS should not be the same");
+    }
+    // A DHCP client needs the link; for every other IPAM plugin nothing is made before there is an address.
+    const bool link_first = conf_.ipam_type == "dhcp";
+    if (link_first) {
+      plan_ = LN_TRY(Plan(std::nullopt));
+      LN_TRY(MakeLink());
+    }
+    std::optional<cni::AddResult> lease;
+    if (!conf_.ipam_type.empty()) lease = LN_TRY(Acquire());
+    const MacAddress mac = plan_.pod_mac;
+    plan_ = LN_TRY(Plan(lease));
+    if (link_first) {
+      plan_.pod_mac = mac;
+      bridge_ = LN_TRY(host_.EnsureBridge(Spec(), HostNetwork::Freshness::kCached));
+    } else {
+      LN_TRY(MakeLink());
+    }
+    LN_TRY(GuardPort());
+    LN_TRY(SetUpPod());
+    LN_TRY(WaitForPort());
+    undo_.Commit();
+    return Finish();
+  }
+
+ private:
+  Result<BridgePlan> Plan(const std::optional<cni::AddResult>& lease) const {
+    return PlanBridge(conf_, lease, conf_.bridge, SettingOf(host_));
+  }
+
+  BridgeSpec Spec() const {
+    return {.name = conf_.bridge,
+            .mtu = conf_.mtu,
+            .promiscuous = conf_.promiscuous,
+            .vlan_filtering = conf_.vlan != 0 || !conf_.trunk.empty(),
+            .force_address = conf_.force_address,
+            .routed = conf_.routed,
+            .gateways = plan_.gateways};
+  }
+
+  Result<cni::AddResult> Acquire() {
+    // Also when ADD failed: it may have reserved an address all the same (CNI "Plugin Delegation").
+    undo_.Add("release the address", [this] { return context_.delegates->Del(conf_.ipam_type, request_); });
+    return context_.delegates->Add(conf_.ipam_type, request_);
+  }
+
+  Result<void> MakeLink() {
+    bridge_ = LN_TRY(host_.EnsureBridge(Spec(), HostNetwork::Freshness::kCached));
+    undo_.Add("delete link " + link_, [this] { return host_.RetireLink(link_, owner_); });
+    auto made = TryLink();
+    if (made) return SetVlans();
+    if (made.error().IsErrno(EEXIST)) {
+      if (LN_TRY(host_.ClearLink(link_))) return Retry();
+      return AlreadyExists("container veth name provided (" + request_.ifname + ") already exists");
+    }
+    // The bridge may have been deleted, or deleted and made again.
+    const std::uint32_t before = bridge_.index;
+    bridge_ = LN_TRY(host_.EnsureBridge(Spec(), HostNetwork::Freshness::kAskKernel));
+    if (bridge_.index == before) return made;
+    return Retry();
+  }
+
+  Result<void> Retry() {
+    LN_TRY(TryLink());
+    return SetVlans();
+  }
+
+  Result<void> TryLink() {
+    RouteBatch batch;
+    AddVeth(batch, {.host_name = link_,
+                    .host_mac = HostMac(),
+                    .master = bridge_.index,
+                    .pod_netns = request_.netns,
+                    .pod_name = request_.ifname,
+                    .pod_mac = plan_.pod_mac,
+                    .mtu = conf_.mtu});
+    AddPortUp(batch, {.name = link_,
+                      .alias = host_.LinkAliasFor(owner_),
+                      .hairpin = conf_.hairpin,
+                      .isolated = plan_.isolated});
+    return host_.WithRoute([&](RouteSocket& socket) { return socket.Run(batch); });
+  }
+
+  MacAddress HostMac() const { return StableMac(link_); }
+
+  Result<void> SetVlans() {
+    if (conf_.vlan == 0 && conf_.trunk.empty()) return Ok();
+    return host_.WithRoute([&](RouteSocket& socket) -> Result<void> {
+      const std::uint32_t index = socket.IndexOf(link_);
+      RouteBatch batch;
+      if (!conf_.preserve_default_vlan) DelPortVlan(batch, index, 1);
+      if (conf_.vlan != 0) AddPortVlan(batch, index, conf_.vlan, true);
+      for (const BridgeConf::Vlans& range : conf_.trunk) AddPortVlanTrunk(batch, index, {range.first, range.last});
+      if (conf_.vlan == 0) AddPortVlan(batch, index, 1, true);
+      auto done = socket.Run(batch);
+      if (done) return done;
+      return std::move(done).error().With("VLANs need a kernel with CONFIG_BRIDGE_VLAN_FILTERING");
+    });
+  }
+
+  // Before the pod's interface is up: it never sends unguarded.
+  Result<void> GuardPort() {
+    std::vector<NftElement> elements = plan_.masquerade;
+    const auto guard = GuardElements(plan_.guard, link_, plan_.pod_mac, plan_.addresses());
+    elements.insert(elements.end(), guard.begin(), guard.end());
+    if (elements.empty()) return Ok();
+    undo_.Add("remove nftables elements", [this] { return host_.nft().Remove(owner_, NftTable::Part::kNetwork); });
+    return host_.nft().Add(owner_, elements);
+  }
+
+  Result<void> SetUpPod() {
+    std::optional<RouteSocket> socket;
+    std::optional<RouteEvents> events;
+    std::uint32_t index = 0;
+    auto visited = VisitNetns(request_.netns, [&]() -> Result<void> {
+      socket.emplace(LN_TRY(RouteSocket::Open()));
+      index = socket->IndexOf(request_.ifname);
+      if (conf_.enable_dad) events.emplace(LN_TRY(RouteEvents::Open(RouteEvents::Group::kAddresses6)));
+      return SetPodSysctls();
+    });
+    if (!visited) return std::move(visited).error().With("set up " + request_.ifname);
+    if (index == 0) return Internal(request_.ifname + " is not in the pod");
+    RouteBatch batch;
+    if (!plan_.pod_addresses.empty()) SetArpNotify(batch, index);
+    const Dad dad = conf_.enable_dad ? Dad::kYes : Dad::kNo;
+    for (const Cidr& address : plan_.pod_addresses) AddAddress(batch, index, address, dad);
+    if (!conf_.disable_container_interface) SetUp(batch, request_.ifname, index, true);
+    for (const RouteSpec& route : plan_.pod_routes) AddRoute(batch, index, route);
+    LN_TRY_CTX(socket->Run(batch), "set up " + request_.ifname);
+    return conf_.enable_dad && plan_.has_v6() ? WaitForAddresses(*socket, *events, index) : Ok();
+  }
+
+  Result<void> SetPodSysctls() const {
+    const std::string& link = request_.ifname;
+    // We are the router: another one that announces itself is an attack (CVE-2020-10749).
+    if (conf_.is_gateway) {
+      LN_TRY(SetSysctl(LinkSysctl::kAcceptRa, link, 0));
+      LN_TRY(SetSysctl(LinkSysctl::kAcceptRedirects, link, 0));
+    }
+    if (!plan_.has_v6()) return Ok();
+    LN_TRY(SetSysctl(LinkSysctl::kDisableIpv6, "lo", 0));
+    LN_TRY(SetSysctl(LinkSysctl::kDisableIpv6, link, 0));
+    LN_TRY(SetSysctl(LinkSysctl::kKeepAddresses, link, 1));
+    if (conf_.enable_dad) LN_TRY(SetSysctl(LinkSysctl::kEnhancedDad, link, 1));
+    return SetSysctl(LinkSysctl::kAcceptDad, link, conf_.enable_dad ? 1 : 0);
+  }
+
+  Result<void> WaitForAddresses(RouteSocket& socket, RouteEvents& events, std::uint32_t index) const {
+    const Deadline deadline = std::min(request_.deadline, std::chrono::steady_clock::now() + kLinkUpLimit);
+    for (;;) {
+      const auto addresses = LN_TRY(socket.ListAddresses(index));
+      const auto duplicate = std::find_if(addresses.begin(), addresses.end(), [](const LinkAddress& a) { return a.duplicate; });
+      if (duplicate != addresses.end()) return FailedPrecondition(duplicate->address.str() + " is in use by another station");
+      if (std::none_of(addresses.begin(), addresses.end(), [](const LinkAddress& a) { return a.tentative; })) return Ok();
+      LN_TRY_CTX(events.Wait(deadline), "wait for duplicate address detection");
+    }
+  }
+
+  // The bridge forwards for a port when the kernel's link watch has seen its carrier. Asking for the link makes it look now
+  // (since 6.8); older kernels take a fraction of a millisecond, or longer under load.
+  Result<void> WaitForPort() {
+    if (conf_.disable_container_interface) return Ok();
+    return host_.WithRoute([&](RouteSocket& socket) -> Result<void> {
+      if (LN_TRY(IsUp(socket))) return Ok();
+      auto events = LN_TRY(RouteEvents::Open(RouteEvents::Group::kLinks));
+      const Deadline deadline = std::min(request_.deadline, std::chrono::steady_clock::now() + kLinkUpLimit);
+      while (!LN_TRY(IsUp(socket))) LN_TRY_CTX(events.Wait(deadline), "bridge port " + link_ + " does not come up");
+      return Ok();
+    });
+  }
+
+  Result<bool> IsUp(RouteSocket& socket) const {
+    const auto link = LN_TRY(socket.FindLink(link_));
+    if (!link) return Unavailable("link " + link_ + " was deleted while it was set up");
+    return link->running;
+  }
+
+  cni::AddResult Finish() {
+    cni::AddResult result = std::move(plan_.result);
+    result.interfaces = {{.name = conf_.bridge, .mac = bridge_.mac.str()},
+                         {.name = link_, .mac = HostMac().str(), .mtu = conf_.mtu},
+                         {.name = request_.ifname,
+                          .mac = plan_.pod_mac.str(),
+                          .mtu = conf_.mtu,
+                          .sandbox = request_.netns_path}};
+    return result;
+  }
+
+  PluginContext& context_;
+  HostNetwork& host_;
+  const PluginRequest& request_;
+  const std::string owner_, link_;
+  BridgeConf conf_;
+  BridgePlan plan_;
+  BridgeState bridge_;
+  Rollback undo_{[](const std::string& what, const Error& error) { log::Debug("undo: " + what, {{"err", error}}); }};
+};
+
+class BridgePlugin final : public Plugin {
+ public:
+  std::string_view type() const override { return "bridge"; }
+
+  Result<cni::AddResult> Add(PluginContext& context, const PluginRequest& request) override {
+    return Attach(context, request).Run();
+  }
+
+  Result<void> Check(PluginContext& context, const PluginRequest& request) override {
+    const BridgeConf conf = LN_TRY(ParseBridgeConf(request));
+    if (!conf.ipam_type.empty()) LN_TRY(context.delegates->Check(conf.ipam_type, request));
+    if (!request.prev_result) return InvalidArgument("Required prevResult missing");
+    LN_TRY(CheckBridge(context.host, conf, request));
+    const BridgePlan plan = LN_TRY(
+        PlanFromResult(conf, *request.conf, *request.prev_result, request.ifname, conf.bridge, SettingOf(context.host)));
+    std::vector<NftElement> wanted = Elements(context.host, plan, request);
+    const auto present = LN_TRY(context.host.nft().Of(OwnerText(KeyOf(request))));
+    for (const NftElement& element : wanted) {
+      if (std::find(present.begin(), present.end(), element) == present.end()) {
+        return FailedPrecondition("nftables: an element of set " + element.set + " is missing");
+      }
+    }
+    return Ok();
+  }
+
+  Result<void> Del(PluginContext& context, const PluginRequest& request) override {
+    HostNetwork& host = context.host;
+    const std::string owner = OwnerText(KeyOf(request));
+    // The address may be given away only when the old port cannot answer for it any more.
+    auto first = host.RetireLink(host.LinkName(request.container_id, request.ifname), owner);
+    int failures = first ? 0 : 1;
+    const auto also = [&](Result<void> done) {
+      if (done) return;
+      if (++failures == 1) first = std::move(done);
+    };
+    also(host.nft().Remove(owner, NftTable::Part::kNetwork));
+    if (host.options().mode == NftMode::kExec && request.netns.valid()) also(DeletePodLink(request));
+    if (first) {
+      if (const std::string type = IpamTypeOf(request); !type.empty()) also(context.delegates->Del(type, request));
+    }
+    if (failures > 1) return std::move(first).error().With(std::to_string(failures) + " steps of DEL failed, the first");
+    return first;
+  }
+
+  Result<void> Gc(PluginContext& context, const PluginRequest& request,
+                  const std::vector<ValidAttachment>& valid) override {
+    std::set<std::string> kept;
+    for (const ValidAttachment& a : valid) kept.insert(OwnerText(AttachmentKey{a.container_id, a.ifname, request.network}));
+    // "//<network>": the end of every owner of this network.
+    const std::string network = OwnerText(AttachmentKey{"", "", request.network}).substr(1);
+    const auto gone = [&](const std::string& owner) { return owner.ends_with(network) && !kept.contains(owner); };
+    LN_TRY(context.host.RemoveLinksIf(gone));
+    LN_TRY(context.host.nft().RemoveIf(gone, NftTable::Part::kAll));
+    if (const std::string type = IpamTypeOf(request); !type.empty()) return context.delegates->Gc(type, request);
+    return Ok();
+  }
+
+  Result<void> Status(PluginContext& context, const PluginRequest& request) override {
+    LN_TRY(context.host.nft().Verify());
+    const BridgeConf conf = LN_TRY(ParseBridgeConf(request));
+    return conf.ipam_type.empty() ? Ok() : context.delegates->Status(conf.ipam_type, request);
+  }
+
+  Result<void> Restore(PluginContext& context, const PluginRequest& request) override {
+    if (!request.prev_result) return Ok();
+    HostNetwork& host = context.host;
+    const BridgeConf conf = LN_TRY(ParseBridgeConf(request));
+    const BridgePlan plan =
+        LN_TRY(PlanFromResult(conf, *request.conf, *request.prev_result, request.ifname, conf.bridge, SettingOf(host)));
+    const BridgeState bridge = LN_TRY(host.EnsureBridge({.name = conf.bridge,
+                                                         .mtu = conf.mtu,
+                                                         .promiscuous = conf.promiscuous,
+                                                         .vlan_filtering = conf.vlan != 0 || !conf.trunk.empty(),
+                                                         .force_address = false,
+                                                         .routed = conf.routed,
+                                                         .gateways = plan.gateways},
+                                                        HostNetwork::Freshness::kCached));
+    LN_TRY(host.nft().Add(OwnerText(KeyOf(request)), Elements(host, plan, request)));
+    return Reattach(host, conf, plan, bridge, host.LinkName(request.container_id, request.ifname));
+  }
+
+ private:
+  static std::vector<NftElement> Elements(const HostNetwork& host, const BridgePlan& plan, const PluginRequest& request) {
+    std::vector<NftElement> out = plan.masquerade;
+    const auto guard = GuardElements(plan.guard, host.LinkName(request.container_id, request.ifname), plan.pod_mac,
+                                     plan.addresses());
+    out.insert(out.end(), guard.begin(), guard.end());
+    return out;
+  }
+
+  // The bridge was deleted and made again: its ports have to come back.
+  static Result<void> Reattach(HostNetwork& host, const BridgeConf& conf, const BridgePlan& plan, const BridgeState& bridge,
+                               const std::string& name) {
+    return host.WithRoute([&](RouteSocket& socket) -> Result<void> {
+      const auto link = LN_TRY(socket.FindLink(name));
+      if (!link || link->master == bridge.index) return Ok();
+      RouteBatch batch;
+      SetMaster(batch, name, bridge.index);
+      SetPortFlags(batch, name, {.hairpin = conf.hairpin, .isolated = plan.isolated});
+      return socket.Run(batch);
+    });
+  }
+
+  // What another implementation of the plugin made: its name on the host is not ours to know.
+  static Result<void> DeletePodLink(const PluginRequest& request) {
+    return VisitNetns(request.netns, [&]() -> Result<void> {
+      RouteSocket socket = LN_TRY(RouteSocket::Open());
+      if (socket.IndexOf(request.ifname) == 0) return Ok();
+      RouteBatch batch;
+      DelLink(batch, request.ifname);
+      auto done = socket.Run(batch);
+      return !done && done.error().IsErrno(ENODEV) ? Ok() : std::move(done);
+    });
+  }
+};
+
+}  // namespace
+
+std::unique_ptr<Plugin> MakeBridgePlugin() { return std::make_unique<BridgePlugin>(); }
+
+}  // namespace linnet::network
