@@ -128,24 +128,24 @@ Result<void> ManagerV1::SetDevices(const std::string& path, const std::vector<oc
   if (!wanted.fallback && wanted.rules.empty()) return Ok();
   const Hierarchy* hierarchy = Find(Controller::kDevices);
   if (hierarchy == nullptr) return Missing(Controller::kDevices);
-  const auto open = [&](const char* file) { return OpenAt(hierarchy->dir, rel + "/" + file, O_WRONLY); };
+  const auto open_file = [&](const char* file) { return OpenAt(hierarchy->dir, rel + "/" + file, O_WRONLY); };
   UniqueFd allow;
   UniqueFd deny;
   if (wanted.fallback == true) {
     // A new group has its parent's list, which is everything unless somebody narrowed it: then widening is refused.
     const std::string list = LN_TRY(ReadFileAt(hierarchy->dir, rel + "/devices.list"));
     if (Trim(list) != "a *:* rwm") {
-      allow = LN_TRY(open("devices.allow"));
+      allow = LN_TRY(open_file("devices.allow"));
       LN_TRY_CTX(WriteRule(allow, "a"), "cgroup " + rel);
     }
   } else if (wanted.fallback == false) {
-    deny = LN_TRY(open("devices.deny"));
+    deny = LN_TRY(open_file("devices.deny"));
     LN_TRY_CTX(WriteRule(deny, "a"), "cgroup " + rel);
   }
   for (const DeviceRules::Rule& rule : wanted.rules) {
     // One rule a write: the kernel reads no further.
     UniqueFd& file = rule.allow ? allow : deny;
-    if (!file) file = LN_TRY(open(rule.allow ? "devices.allow" : "devices.deny"));
+    if (!file) file = LN_TRY(open_file(rule.allow ? "devices.allow" : "devices.deny"));
     LN_TRY_CTX(WriteRule(file, FormatDeviceRule(rule)), "cgroup " + rel);
   }
   return Ok();

@@ -91,21 +91,21 @@ void PushComponents(std::deque<std::string>& pending, const std::string& path) {
 }  // namespace
 
 Result<LayeredRoot> LayeredRoot::Open(const RootFs& rootfs) {
-  const auto open = [](const std::string& path) { return linnet::Open(path, O_PATH | O_DIRECTORY); };
+  const auto open_layer = [](const std::string& path) { return linnet::Open(path, O_PATH | O_DIRECTORY); };
   std::vector<UniqueFd> layers;
   if (!rootfs.plain_dir.empty()) {
-    layers.push_back(LN_TRY(open(rootfs.plain_dir)));
+    layers.push_back(LN_TRY(open_layer(rootfs.plain_dir)));
     return LayeredRoot(std::move(layers));
   }
   if (!rootfs.upper_dir.empty()) {
-    Result<UniqueFd> upper = open(rootfs.upper_dir);
+    Result<UniqueFd> upper = open_layer(rootfs.upper_dir);
     if (upper) {
       layers.push_back(*std::move(upper));
     } else if (!upper.error().Is(Code::kNotFound)) {
       return std::move(upper).error();
     }
   }
-  for (auto it = rootfs.lower_dirs.rbegin(); it != rootfs.lower_dirs.rend(); ++it) layers.push_back(LN_TRY(open(*it)));
+  for (auto it = rootfs.lower_dirs.rbegin(); it != rootfs.lower_dirs.rend(); ++it) layers.push_back(LN_TRY(open_layer(*it)));
   return LayeredRoot(std::move(layers));
 }
 
