@@ -1,9 +1,13 @@
+#include <dirent.h>
+
 #include <cstdlib>
 
 #include "keeper.h"
 
 namespace linnet::runtime::keeper {
 namespace {
+
+constexpr int kMaxDepth = 16;
 
 // "oom_kill 3" among the lines of memory.events (v2) or memory.oom_control (v1).
 std::uint64_t FindCounter(const char* text) {
@@ -15,8 +19,7 @@ std::uint64_t FindCounter(const char* text) {
   return 0;
 }
 
-// SIGKILL to every process of the frozen group and of those below it (execs have groups of their own).
-void SignalAll(int dir) {
+void SignalProcesses(int dir) {
   const int procs = openat(dir, "cgroup.procs", O_RDONLY | O_CLOEXEC);
   if (procs < 0) return;
   char buffer[1024];
@@ -32,6 +35,39 @@ void SignalAll(int dir) {
     }
   }
   close(procs);
+}
+
+// SIGKILL to every process of the frozen group and of those below it (execs have groups of their own).
+void SignalAll(int dir, int depth) {
+  SignalProcesses(dir);
+  const int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
+  DIR* list = copy >= 0 && depth < kMaxDepth ? fdopendir(copy) : nullptr;
+  if (list == nullptr) {
+    if (copy >= 0) close(copy);
+    return;
+  }
+  while (const dirent* entry = readdir(list)) {
+    if (entry->d_type != DT_DIR || entry->d_name[0] == '.') continue;
+    const int below = openat(dir, entry->d_name, O_RDONLY | O_DIRECTORY | O_CLOEXEC | O_NOFOLLOW);
+    if (below < 0) continue;
+    SignalAll(below, depth + 1);
+    close(below);
+  }
+  closedir(list);
+}
+
+// Until then something may still fork away from the list.
+void WaitFrozen(int dir) {
+  for (int attempt = 0; attempt < 20; ++attempt) {
+    char state[16] = {};
+    const int fd = openat(dir, "freezer.state", O_RDONLY | O_CLOEXEC);
+    if (fd < 0) return;
+    (void)!read(fd, state, sizeof state - 1);
+    close(fd);
+    if (strncmp(state, "FROZEN", 6) == 0) return;
+    const timespec pause = {0, 500000};
+    nanosleep(&pause, nullptr);
+  }
 }
 
 }  // namespace
@@ -73,9 +109,10 @@ std::uint64_t ReadOomKills(int counter) {
 void KillCgroup(int v2_dir, int freezer_dir) {
   if (v2_dir >= 0 && WriteFileAt(v2_dir, "cgroup.kill", "1", 1) == 0) return;
   if (freezer_dir < 0) return;
-  // Frozen, nothing can fork away from the list; signalled while frozen, all die at the moment of thawing.
+  // Signalled while frozen, all die at the moment of thawing.
   (void)WriteFileAt(freezer_dir, "freezer.state", "FROZEN", 6);
-  SignalAll(freezer_dir);
+  WaitFrozen(freezer_dir);
+  SignalAll(freezer_dir, 0);
   (void)WriteFileAt(freezer_dir, "freezer.state", "THAWED", 6);
 }
 

@@ -74,6 +74,7 @@ void Begin(const ChildContext& child) {
 void RunContainerChild(ChildContext& child) {
   const plan::ContainerPlan& container = child.plan->container();
   Begin(child);
+  (void)syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, nullptr);  // where keys are quota'd away: the pod's
   // After the cgroups: they are the roots of what the container sees.
   if ((container.flags & plan::kContainerCgroupNamespace) != 0 && unshare(CLONE_NEWCGROUP) != 0) {
     Fail(child, Stage::kNamespace, errno, "new cgroup namespace");

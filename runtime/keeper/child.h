@@ -9,6 +9,7 @@ struct ChildContext {
   const plan::Reader* plan = nullptr;
   const int* fds = nullptr;  // of the plan
   int proc_dir = -1;
+  const rlimit* files = nullptr;
   int report = -1;
   int null_fd = -1;
   int stdio[3] = {-1, -1, -1};  // -1: /dev/null

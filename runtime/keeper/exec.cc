@@ -102,6 +102,7 @@ void OnExecReported(Keeper& keeper, Source* source, std::uint32_t /*events*/) {
   child.plan = &plan.reader();
   child.fds = plan.fds();
   child.proc_dir = keeper.proc_dir;
+  child.files = &keeper.files;
   child.report = report;
   child.null_fd = keeper.null_fd;
   for (int i = 0; i < 3; ++i) child.stdio[i] = streams[i];

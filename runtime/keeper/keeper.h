@@ -1,6 +1,8 @@
 // The keeper's state. One thread, one event loop; nothing here is shared.
 #pragma once
 
+#include <sys/resource.h>
+
 #include <cstddef>
 #include <cstdint>
 
@@ -61,6 +63,7 @@ struct Container {
   int seccomp = -1;  // program, for execs
   int exit_dir = -1;
   int stdin_pipe = -1;  // the keeper's end
+  int terminal_peer = -1;  // the pty's other end: without it, a container that closes its terminal would end the log
   bool stdin_once = false;
   bool terminal = false;
   bool reaped = false;      // first process; draining until `drain_deadline`
@@ -119,6 +122,7 @@ struct Keeper {
   int self_pidfd = -1;
   Source signals, listener, connection;
   bool greeted = false;      // the connection has said Hello
+  rlimit files = {};         // as the keeper was started with, for its children
   bool clone3_works = true, cgroup_clone_works = true;
   std::uint64_t exit_command = 0;
   bool exiting = false;

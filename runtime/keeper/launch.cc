@@ -102,6 +102,7 @@ void AnswerKnown(Keeper& keeper, std::uint64_t command, const Container& contain
   child.plan = &plan.reader();
   child.fds = plan.fds();
   child.proc_dir = keeper.proc_dir;
+  child.files = &keeper.files;
   child.report = ends.report;
   child.null_fd = keeper.null_fd;
   child.stdio[0] = ends.in;

@@ -1,4 +1,5 @@
 #include <sys/epoll.h>
+#include <sys/ioctl.h>
 #include <sys/signalfd.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -73,6 +74,7 @@ void OnContainerReaped(Keeper& keeper, Container& container, int status) {
   FillExit(container, status);
   KillCgroup(container.cgroup.v2_dir, container.cgroup.freezer_dir);
   CloseFd(container.stdin_pipe);
+  CloseFd(container.terminal_peer);
   Pump(keeper, container.out, kDrainRounds);
   Pump(keeper, container.err, kDrainRounds);
   if (container.out.fd < 0 && container.err.fd < 0) return FinishExit(keeper, container);
@@ -112,6 +114,7 @@ void OnStarted(Keeper& keeper, Container& container) {
     container.out.fd = container.report.console;
     container.report.console = -1;
     (void)fcntl(container.out.fd, F_SETFL, O_NONBLOCK);
+    container.terminal_peer = ioctl(container.out.fd, TIOCGPTPEER, O_RDWR | O_NOCTTY | O_CLOEXEC);
   }
   if (container.out.fd >= 0) container.out.Watch(keeper, EPOLLIN);
   if (container.err.fd >= 0) container.err.Watch(keeper, EPOLLIN);
@@ -204,7 +207,7 @@ void RemoveContainerNow(Keeper& keeper, Container* container) {
   container->out.Close(keeper);
   container->err.Close(keeper);
   CloseCgroup(container->cgroup);
-  for (int* fd : {&container->pidfd, &container->seccomp, &container->exit_dir, &container->stdin_pipe}) CloseFd(*fd);
+  for (int* fd : {&container->pidfd, &container->seccomp, &container->exit_dir, &container->stdin_pipe, &container->terminal_peer}) CloseFd(*fd);
   container->~Container();
   free(container);
 }

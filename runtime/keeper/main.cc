@@ -65,6 +65,11 @@ void SetUpProcess(Keeper& keeper) {
   (void)syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, nullptr);
   (void)setsid();  // leads a session already where the daemon asked for one
   SetUpSignals(keeper);
+  // Many mounts come as many descriptors.
+  if (getrlimit(RLIMIT_NOFILE, &keeper.files) == 0) {
+    const rlimit most = {keeper.files.rlim_max, keeper.files.rlim_max};
+    (void)setrlimit(RLIMIT_NOFILE, &most);
+  }
   const int err = has_root ? JoinRootNamespace(kRootNamespaceFd) : MakeRootNamespace();
   if (err != 0) Die("mount namespace", err);
   keeper.proc_dir = open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC);

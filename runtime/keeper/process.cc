@@ -53,6 +53,7 @@ void ConnectStreams(ChildContext& child, const plan::Process& process) {
 }
 
 void SetLimits(const ChildContext& child, const plan::Process& process) {
+  (void)setrlimit(RLIMIT_NOFILE, child.files);  // lowers what the keeper raised
   const auto* limits = child.plan->items<plan::Rlimit>(process.rlimits);
   for (std::uint32_t i = 0; i < process.rlimits.count; ++i) {
     const rlimit limit = {limits[i].soft, limits[i].hard};

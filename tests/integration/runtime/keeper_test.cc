@@ -304,6 +304,32 @@ TEST_F(Keeper, Exec_Timeout_KillsTheWholeTree_WithTheFreezerOnly) {
   ExpectTreeIsKilled(keeper, {.args = {"sleep", "1000"}, .pid = PidMode::kPod, .cgroup_use = TestCgroup::Use::kV1Only});
 }
 
+// What an exec left behind ends with the container.
+void ExpectLeftoversEnd(TestKeeper& keeper, const ContainerOptions& options, const std::string& groups) {
+  keeper.MustStart("c1", options);
+  EXPECT_EQ(keeper.Exec("c1", {"sh", "-c", "setsid sleep 1001 >/dev/null 2>&1 &"}).code, 0);
+  EXPECT_THAT(keeper.Exec("c1", {"ps"}).out, HasSubstr("sleep 1001"));
+  keeper.SendSignal("c1", SIGTERM);
+  keeper.SendSignal("c1", SIGKILL);
+  (void)keeper.WaitExit("c1");
+  const auto left = [&] {
+    std::string all;
+    const auto names = *ListDir("/proc");
+    for (const std::string& name : names) {
+      if (ReadFile("/proc/" + name + "/cgroup").value_or("").find(groups) != std::string::npos) all += name + " ";
+    }
+    return all;
+  };
+  for (int i = 0; i < 200 && !left().empty(); ++i) std::this_thread::sleep_for(milliseconds(5));
+  EXPECT_EQ(left(), "");
+}
+TEST_F(Keeper, Exec_LeftoversEndWithTheContainer) {
+  ExpectLeftoversEnd(keeper, {.args = {"sleep", "1000"}, .pid = PidMode::kPod}, "keeper-test-c1");
+}
+TEST_F(Keeper, Exec_LeftoversEndWithTheContainer_WithTheFreezerOnly) {
+  ExpectLeftoversEnd(keeper, {.args = {"sleep", "1000"}, .pid = PidMode::kPod, .cgroup_use = TestCgroup::Use::kV1Only}, "keeper-test-c1");
+}
+
 TEST_F(Keeper, Exec_GroupGoesWithIt) {
   keeper.MustStart("c1", {.args = {"sleep", "1000"}});
   (void)keeper.Exec("c1", {"true"});
@@ -732,6 +758,13 @@ TEST_F(Keeper, Terminal_IsLoggedAsStdout) {
   options.change = [](plan::Writer&, plan::ContainerPlan& c, std::vector<plan::Op>&) { c.process.flags |= plan::kProcessTerminal; };
   EXPECT_EQ(Run("c1", options).code, 0);
   EXPECT_EQ(keeper.LogLines(), "stdout F /dev/pts/0\r\nstdout F err\r\nstdout F console\r\n");
+}
+
+TEST_F(Keeper, Terminal_ClosedAndOpenedAgain_IsStillLogged) {
+  ContainerOptions options{.args = {"sh", "-c", "exec 0<&- 1>&- 2>&-; sleep 0.1; exec >/dev/console; echo back"}};
+  options.change = [](plan::Writer&, plan::ContainerPlan& c, std::vector<plan::Op>&) { c.process.flags |= plan::kProcessTerminal; };
+  EXPECT_EQ(Run("c1", options).code, 0);
+  EXPECT_EQ(keeper.LogLines(), "stdout F back\r\n");
 }
 
 TEST_F(Keeper, Stdin_OpenAndNot) {

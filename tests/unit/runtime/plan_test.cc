@@ -18,7 +18,9 @@ using testing::HasSubstr;
 
 // Aligned as in the keeper.
 struct Buffer {
-  explicit Buffer(const std::string& bytes) : words((bytes.size() + 7) / 8), size(bytes.size()) { memcpy(words.data(), bytes.data(), size); }
+  explicit Buffer(const std::string& bytes) : words((bytes.size() + 7) / 8), size(bytes.size()) {
+    if (size > 0) memcpy(words.data(), bytes.data(), size);
+  }
   Reader reader() const { return {words.data(), size}; }
   unsigned char* bytes() { return reinterpret_cast<unsigned char*>(words.data()); }
   std::vector<std::uint64_t> words;
