@@ -62,12 +62,15 @@ void HttpServer::Reply::Hang() {
   }
 }
 
-HttpServer::HttpServer(Handler handler, const std::string& address)
+HttpServer::HttpServer(Handler handler, const std::string& address, std::uint16_t port)
     : handler_(std::move(handler)), address_(address) {
   listener_ = UniqueFd(socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0));
   sockaddr_in where{};
   where.sin_family = AF_INET;
   LN_CHECK(inet_pton(AF_INET, address.c_str(), &where.sin_addr) == 1);
+  where.sin_port = htons(port);
+  const int yes = 1;
+  LN_CHECK(setsockopt(listener_.get(), SOL_SOCKET, SO_REUSEADDR, &yes, sizeof yes) == 0);
   LN_CHECK(bind(listener_.get(), reinterpret_cast<const sockaddr*>(&where), sizeof where) == 0);
   LN_CHECK(listen(listener_.get(), 64) == 0);
   socklen_t size = sizeof where;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <atomic>
+#include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
@@ -51,12 +52,15 @@ class HttpServer {
   };
   using Handler = std::function<void(const Request&, Reply&)>;
 
-  explicit HttpServer(Handler handler, const std::string& address = "127.0.0.1");
+  // Port 0: a free one.
+  explicit HttpServer(Handler handler, const std::string& address = "127.0.0.1",
+                      std::uint16_t port = 0);
   HttpServer(const HttpServer&) = delete;
   HttpServer& operator=(const HttpServer&) = delete;
   ~HttpServer();
 
   std::string authority() const { return address_ + ":" + std::to_string(port_); }
+  std::uint16_t port() const { return port_; }
   std::vector<Request> requests() const;
   std::size_t CountOf(std::string_view path_part) const;
 
@@ -66,7 +70,7 @@ class HttpServer {
 
   Handler handler_;
   std::string address_;
-  int port_ = 0;
+  std::uint16_t port_ = 0;
   UniqueFd listener_;
   std::atomic<bool> stopping_ = false;
   mutable std::mutex mu_;

@@ -273,15 +273,22 @@ TEST_F(Auth, Redirect_OnTheSameHost_StillAuthorized) {
 }
 
 TEST_F(Auth, RedirectTarget_AsksForCredentials_GetsNone) {
-  HttpServer thief([](const Request&, Reply& reply) {
-    reply.Send(401, "", {"WWW-Authenticate: Basic realm=\"x\""});
+  std::string challenge;
+  HttpServer thief([&](const Request&, Reply& reply) {
+    reply.Send(401, "", {"WWW-Authenticate: " + challenge});
   });
-  TokenRegistry registry;
-  registry.blob_redirect = "http://" + thief.authority() + "/b";
-  LN_EXPECT_ERROR(Fetch(registry.authority() + "/a/b", DescriptorOf(kBlob), CallWith(kUser)),
-                  Code::kPermissionDenied, "");
+  for (const std::string& asked : {std::string("Basic realm=\"x\""),
+                                   "Bearer realm=\"http://" + thief.authority() + "/token\""}) {
+    challenge = asked;
+    TokenRegistry registry;
+    registry.blob_redirect = "http://" + thief.authority() + "/b";
+    LN_ASSERT_OK(Manifest(registry.authority(), CallWith(kUser)));  // the token is there already
+    LN_EXPECT_ERROR(Fetch(registry.authority() + "/a/b", DescriptorOf(kBlob), CallWith(kUser)),
+                    Code::kPermissionDenied, "");
+    EXPECT_EQ(registry.TokenRequests().size(), 1U);
+  }
   EXPECT_THAT(Authorizations(thief), Each(std::string()));
-  EXPECT_EQ(registry.TokenRequests().size(), 1U);
+  EXPECT_EQ(thief.CountOf("/token"), 0U);
 }
 
 TEST_F(Auth, RedirectInCircles_Ends) {

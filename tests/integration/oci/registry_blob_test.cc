@@ -206,17 +206,21 @@ TEST_F(Blob, Stall_DeadlineHolds) {
 }
 
 TEST_F(Blob, SlowSink_IsNotHeldAgainstTheRegistry) {
-  HttpServer server([](const Request&, Reply& reply) { reply.Send(200, kBlob); });
+  const std::string small = kBlob.substr(0, 600);
+  HttpServer server([&](const Request&, Reply& reply) {
+    reply.Raw(WholeHead(small.size()) + small.substr(0, 500));
+    std::this_thread::sleep_for(milliseconds(1600));
+    reply.Raw(small.substr(500));
+  });
   std::string received;
-  int calls = 0;
-  LN_EXPECT_OK(client_->FetchBlob(Ref(server.authority() + "/a"), DescriptorOf(kBlob), {},
+  LN_EXPECT_OK(client_->FetchBlob(Ref(server.authority() + "/a"), DescriptorOf(small), {},
                                   [&](std::string_view bytes) {
-                                    received += bytes;
-                                    if (calls++ == 1)
+                                    if (received.empty())
                                       std::this_thread::sleep_for(milliseconds(1300));
+                                    received += bytes;
                                     return Ok();
                                   }));
-  EXPECT_TRUE(received == kBlob);
+  EXPECT_TRUE(received == small);
   EXPECT_EQ(server.requests().size(), 1U);
 }
 
