@@ -100,7 +100,7 @@ void NamespaceCommand(Keeper& keeper, const GetPodNamespace& message) {
     case NamespaceKind::kIpc: path.Add("ipc"); break;
     case NamespaceKind::kUts: path.Add("uts"); break;
     case NamespaceKind::kUser:
-      if (keeper.pod.user_fd >= 0) fd = dup(keeper.pod.user_fd);
+      if (keeper.pod.user_fd >= 0) fd = fcntl(keeper.pod.user_fd, F_DUPFD_CLOEXEC, 3);
       else errno = ENOENT;
       break;
     case NamespaceKind::kPid: {

@@ -14,7 +14,7 @@ constexpr std::uint64_t kBeneath = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOL
 
 // mkdir -p of what stands before the last slash.
 int MakeParents(int dir, char* path) {
-  int parent = dup(dir);
+  int parent = fcntl(dir, F_DUPFD_CLOEXEC, 3);
   int err = parent < 0 ? errno : 0;
   for (char* name = path; err == 0;) {
     char* slash = strchr(name, '/');

@@ -192,7 +192,7 @@ TestCgroup::~TestCgroup() {
   std::vector<std::string> all = v1_;
   if (!v2_.empty()) all.push_back(v2_);
   for (const std::string& path : all) {
-    for (int attempt = 0; attempt < 100; ++attempt) {
+    for (int attempt = 0; attempt < 1000; ++attempt) {
       if (auto children = ListDir(path)) {
         for (const std::string& child : *children) (void)rmdir((path + "/" + child).c_str());  // files: refused
       }
@@ -208,6 +208,7 @@ plan::CgroupFds TestCgroup::AddTo(plan::Writer& writer, Use use) const {
   const bool v2 = use == Use::kAll && !v2_.empty();
   if (v2) fds.v2_dir = writer.AddFd(Must(OpenDir(v2_)));
   if (!v2 && !freezer_.empty()) fds.freezer_dir = writer.AddFd(Must(OpenDir(freezer_)));
+  if (IsV2() && HasMemory()) fds.oom_counter = writer.AddFd(Must(Open(v2_ + "/memory.events", O_RDONLY)));
   if (!memory_.empty()) fds.oom_counter = writer.AddFd(Must(Open(memory_ + "/memory.oom_control", O_RDONLY)));
   std::vector<plan::FdIndex> tasks;
   for (const std::string& path : v1_) tasks.push_back(writer.AddFd(Must(Open(path + "/tasks", O_WRONLY))));
@@ -230,7 +231,17 @@ std::vector<int> TestCgroup::Pids() const {
   return pids;
 }
 
+void TestCgroup::LimitMemory(std::uint64_t bytes) const {
+  if (memory_.empty()) (void)WriteControlFile(v2_ + "/memory.swap.max", "0");  // a kernel without swap accounting
+  Must(WriteControlFile(memory_.empty() ? v2_ + "/memory.max" : memory_ + "/memory.limit_in_bytes", std::to_string(bytes)));
+}
+
+bool TestCgroup::HasFreezer() { return Exists("/sys/fs/cgroup/freezer"); }
+bool TestCgroup::HasMemory() { return Exists("/sys/fs/cgroup/memory") || ReadFile("/sys/fs/cgroup/cgroup.subtree_control").value_or("").find("memory") != std::string::npos; }
+bool TestCgroup::IsV2() { return Exists("/sys/fs/cgroup/cgroup.controllers"); }
+
 std::string TestCgroup::Hierarchies() {
+  if (IsV2()) return "";
   std::vector<std::string> all;
   for (const Hierarchy& hierarchy : FindHierarchies()) all.push_back(hierarchy.controllers);
   return Join(all, ";");

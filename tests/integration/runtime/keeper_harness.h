@@ -42,9 +42,12 @@ class TestCgroup {
   plan::CgroupFds AddTo(plan::Writer& writer, Use use = Use::kAll) const;
   std::vector<int> Pids() const;
   std::string v2_path() const { return v2_; }
-  std::string memory_path() const { return memory_; }
-  // "memory;cpu;…;unified" for OpKind::kCgroup.
+  void LimitMemory(std::uint64_t bytes) const;
+  // "memory;cpu;…;unified" for OpKind::kCgroup; empty on pure v2.
   static std::string Hierarchies();
+  static bool HasFreezer();
+  static bool HasMemory();
+  static bool IsV2();
 
  private:
   std::string v2_, memory_, freezer_;
@@ -81,10 +84,10 @@ class TestKeeper {
   std::uint64_t NextCommand() { return ++command_; }
   void Send(const void* message, std::size_t size, const std::vector<FdRef>& fds = {});
   // The next message, of any kind; nullopt: nothing within the time, or the connection is closed.
-  std::optional<Message> Receive(int timeout_millis = 5000);
+  std::optional<Message> Receive(int timeout_millis = 30000);
   // The answer to a command; events that come before are kept for WaitEvent.
-  Message Answer(std::uint64_t command, int timeout_millis = 5000);
-  std::optional<Message> WaitEvent(keeper::Type type, std::uint64_t command = 0, int timeout_millis = 5000);
+  Message Answer(std::uint64_t command, int timeout_millis = 30000);
+  std::optional<Message> WaitEvent(keeper::Type type, std::uint64_t command = 0, int timeout_millis = 30000);
   void Disconnect() { connection_.Reset(); }
   void Reconnect();  // by the listening socket
   std::vector<keeper::ContainerState> Hello();
@@ -94,7 +97,7 @@ class TestKeeper {
   Message Start(const std::string& id, const ContainerOptions& options);
   // Started or it fails the test; returns the pid.
   pid_t MustStart(const std::string& id, const ContainerOptions& options);
-  keeper::Exit WaitExit(const std::string& id, int timeout_millis = 5000);
+  keeper::Exit WaitExit(const std::string& id, int timeout_millis = 30000);
   std::string Log(const std::string& path = "0.log") const;
   // Lines of the log without their stamps: "stdout F text\n".
   std::string LogLines(const std::string& path = "0.log") const;

@@ -4,6 +4,7 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#include <cstdlib>
 #include <thread>
 
 #include "gmock/gmock.h"
@@ -21,6 +22,9 @@ using std::chrono::milliseconds;
 using testing::HasSubstr;
 using testing::Not;
 using testing::StartsWith;
+
+// Of limits in time: an emulated machine is slow, and all of them are far from what is measured.
+const int kPatience = std::getenv("LINNET_SLOW_MACHINE") != nullptr ? 100 : 4;
 
 class Keeper : public testing::Test {
  protected:
@@ -47,7 +51,7 @@ class Keeper : public testing::Test {
     return out;
   }
   static bool Alive(int pid) { return kill(pid, 0) == 0; }
-  static bool WaitUntil(const std::function<bool()>& condition, int timeout_millis = 3000) {
+  static bool WaitUntil(const std::function<bool()>& condition, int timeout_millis = 15000) {
     for (int waited = 0; waited < timeout_millis; waited += 5) {
       if (condition()) return true;
       std::this_thread::sleep_for(milliseconds(5));
@@ -98,10 +102,9 @@ TEST_F(Keeper, FirstProcessEnds_RestIsKilled) {
 }
 
 TEST_F(Keeper, FirstProcessEnds_RestIsKilled_WithTheFreezerOnly) {
+  if (!TestCgroup::HasFreezer()) GTEST_SKIP() << "no freezer hierarchy";
   keeper.MustStart("c1", {.args = {"sh", "-c", "setsid sh -c 'trap \"\" TERM HUP; sleep 1000' & sleep 0.1; cat /proc/self/cgroup; exit 0"},
                           .pid = PidMode::kPod, .cgroup_use = TestCgroup::Use::kV1Only});
-  const pid_t orphan_check = getpid();
-  EXPECT_GT(orphan_check, 0);
   EXPECT_EQ(keeper.WaitExit("c1").code, 0);
   const auto pids = [] { return ReadFile("/sys/fs/cgroup/freezer/keeper-test-c1/cgroup.procs").value_or("?"); };
   EXPECT_TRUE(WaitUntil([&] { return pids().empty(); })) << pids();
@@ -134,11 +137,11 @@ TEST_F(Keeper, Remove_Running_KillsAndForgets) {
 }
 
 TEST_F(Keeper, OutOfMemory_IsReported) {
+  if (!TestCgroup::HasMemory()) GTEST_SKIP() << "no memory controller";
   ContainerOptions options{.args = {"sh", "-c", "dd if=/dev/zero of=/dev/null bs=200M count=1"}};
   options.change = [&](plan::Writer&, plan::ContainerPlan&, std::vector<plan::Op>&) {
-    ASSERT_TRUE(WriteControlFile(keeper.cgroup("c1").memory_path() + "/memory.limit_in_bytes", "20000000"));
+    keeper.cgroup("c1").LimitMemory(20'000'000);
   };
-  if (Exists("/sys/fs/cgroup/memory/keeper-test-none") || !Exists("/sys/fs/cgroup/memory")) GTEST_SKIP() << "no memory controller of v1";
   // The shell survives its child and says so; what counts is that something in the container was killed.
   const keeper::Exit exit = Run("c1", options);
   EXPECT_NE(exit.code, 0);
@@ -244,7 +247,7 @@ TEST_F(Keeper, LeftOverHolderOfThePipe_DoesNotDelayTheExit) {
   keeper.MustStart("c1", {.args = {"sh", "-c", "sleep 1000 & exit 0"}});
   const auto begin = std::chrono::steady_clock::now();
   (void)keeper.WaitExit("c1");
-  EXPECT_LT(std::chrono::steady_clock::now() - begin, milliseconds(400));
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, milliseconds(100 * kPatience));
 }
 
 // ------------------------------------------------------------------------------------------------------------- exec
@@ -264,10 +267,8 @@ TEST_F(Keeper, Exec_SeesTheContainer) {
   ASSERT_TRUE(WaitUntil([&] { return keeper.Exec("c1", {"cat", "/tmp/mark"}).out == "mark\n"; }));
   EXPECT_EQ(keeper.Exec("c1", {"readlink", "/proc/1/exe"}).out, "/bin/busybox\n");
   EXPECT_EQ(keeper.Exec("c1", {"hostname"}).out, "test-pod\n");
-  EXPECT_THAT(keeper.Exec("c1", {"cat", "/proc/self/cgroup"}).out, HasSubstr(":memory:/\n"));
-  // Of all namespaces.
-  const std::string script = "for n in cgroup ipc mnt net pid uts; do readlink /proc/self/ns/$n /proc/1/ns/$n; done | sort | uniq | wc -l";
-  (void)script;
+  // Where it is killed as a whole: below the container's group, and nowhere else.
+  EXPECT_THAT(keeper.Exec("c1", {"sh", "-c", "grep -v ':/$' /proc/self/cgroup"}).out, testing::MatchesRegex("0::/exec-[0-9]+\n"));
   const std::string names = "for n in cgroup ipc mnt net pid uts; do test $(readlink /proc/self/ns/$n) = $(readlink /proc/1/ns/$n) || echo $n; done";
   EXPECT_EQ(keeper.Exec("c1", {"sh", "-c", names}).out, "");
 }
@@ -293,7 +294,7 @@ void ExpectTreeIsKilled(TestKeeper& keeper, const ContainerOptions& options) {
   EXPECT_TRUE(outcome.timed_out);
   EXPECT_EQ(outcome.code, 137);
   EXPECT_GE(outcome.millis, 299);
-  EXPECT_LT(outcome.millis, 600);
+  EXPECT_LT(outcome.millis, 300 * kPatience);
   std::this_thread::sleep_for(milliseconds(50));
   EXPECT_THAT(keeper.Exec("c1", {"ps"}).out, Not(HasSubstr("sleep 432")));
   EXPECT_THAT(keeper.Exec("c1", {"ps"}).out, HasSubstr("sleep 1000"));
@@ -301,6 +302,7 @@ void ExpectTreeIsKilled(TestKeeper& keeper, const ContainerOptions& options) {
 
 TEST_F(Keeper, Exec_Timeout_KillsTheWholeTree) { ExpectTreeIsKilled(keeper, {.args = {"sleep", "1000"}, .pid = PidMode::kPod}); }
 TEST_F(Keeper, Exec_Timeout_KillsTheWholeTree_WithTheFreezerOnly) {
+  if (!TestCgroup::HasFreezer()) GTEST_SKIP() << "no freezer hierarchy";
   ExpectTreeIsKilled(keeper, {.args = {"sleep", "1000"}, .pid = PidMode::kPod, .cgroup_use = TestCgroup::Use::kV1Only});
 }
 
@@ -327,6 +329,7 @@ TEST_F(Keeper, Exec_LeftoversEndWithTheContainer) {
   ExpectLeftoversEnd(keeper, {.args = {"sleep", "1000"}, .pid = PidMode::kPod}, "keeper-test-c1");
 }
 TEST_F(Keeper, Exec_LeftoversEndWithTheContainer_WithTheFreezerOnly) {
+  if (!TestCgroup::HasFreezer()) GTEST_SKIP() << "no freezer hierarchy";
   ExpectLeftoversEnd(keeper, {.args = {"sleep", "1000"}, .pid = PidMode::kPod, .cgroup_use = TestCgroup::Use::kV1Only}, "keeper-test-c1");
 }
 
@@ -587,8 +590,9 @@ TEST_F(Keeper, Cgroups_AreSeenReadOnly) {
     ops.push_back({.kind = plan::OpKind::kCgroup, .target = w.Add("/sys/fs/cgroup"), .data = w.Add(TestCgroup::Hierarchies()),
                    .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC});
   };
-  const std::string out = Output("c1", "cat /sys/fs/cgroup/memory/cgroup.procs; grep ' /sys/fs/cgroup' /proc/mounts | grep -vc ' ro,'; "
-                                       "mkdir /sys/fs/cgroup/memory/x 2>/dev/null || echo ro; cat /proc/self/cgroup | grep -v ':/$'", options);
+  const std::string dir = TestCgroup::IsV2() ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
+  const std::string out = Output("c1", "cat " + dir + "/cgroup.procs; grep ' /sys/fs/cgroup' /proc/mounts | grep -vc ' ro,'; mkdir " + dir +
+                                       "/x 2>/dev/null || echo ro; cat /proc/self/cgroup | grep -v ':/$'", options);
   EXPECT_THAT(out, testing::MatchesRegex("1\n[0-9]+\n0\nro\n"));
 }
 
@@ -815,6 +819,11 @@ class KeeperUser : public Keeper, public testing::WithParamInterface<PidMode> {
     if (!Exists("/proc/self/ns/user")) GTEST_SKIP() << "no user namespaces";
     const Message setup = keeper.SetupPod(AddUserNamespace);
     ASSERT_EQ(setup.type(), Type::kDone) << setup.failure();
+    ContainerOptions options = MappedOptions(keeper, "probe", PidMode::kPod);
+    options.args = {"true"};
+    const Message probe = keeper.Start("probe", options);
+    if (probe.failure() == "root file system: map layer: Invalid argument") GTEST_SKIP() << "tmpfs cannot be id-mapped by this kernel";
+    if (probe.type() == Type::kStarted) (void)keeper.WaitExit("probe");
   }
 };
 
@@ -1006,8 +1015,8 @@ TEST_F(Keeper, Numbers_MemoryAndLatency) {
   }
   printf("start p50 %.2f ms min %.2f, exec p50 %.2f ms min %.2f;%s\n", starts[10], starts[0], execs[25], execs[0], summary.c_str());
   // Far from the measured values: they only catch a mistake of another order.
-  EXPECT_LT(starts[0], 20);
-  EXPECT_LT(execs[0], 20);
+  EXPECT_LT(starts[0], 5 * kPatience);
+  EXPECT_LT(execs[0], 5 * kPatience);
 }
 
 }  // namespace
