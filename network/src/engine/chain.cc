@@ -3,6 +3,8 @@
 #include <algorithm>
 
 #include "cni/version.h"
+#include "exec/plugin_delegates.h"
+#include "linnet/base/text.h"
 
 namespace linnet::network {
 namespace {
@@ -33,24 +35,22 @@ std::string GcExtra(const std::vector<ValidAttachment>& valid) {
 
 }  // namespace
 
-// One plugin of one verb: its request, and what it may call.
-class Chain::Call final : public Delegates {
+// One verb over the chain: requests and calls.
+class Chain::Call {
  public:
   Call(const Chain& chain, const cni::NetworkConf& network, const Subject& subject)
       : chain_(chain),
         network_(network),
         subject_(subject),
-        context_{.host = chain.host_, .ipam_dir = chain.options_.ipam_dir, .instance = chain.options_.instance, .delegates = this} {}
-
-  bool IsForeign(const std::string& type) const { return subject_.foreign.contains(type); }
-  void QuarantineAddresses() { quarantine_ = true; }
-  PluginContext& context() { return context_; }
-
-  Result<Plugin*> Builtin(const std::string& type) const {
-    Plugin* plugin = chain_.registry_.Find(type);
-    if (plugin == nullptr) return NotFound("failed to find plugin \"" + type + "\": it is not built in");
-    return plugin;
+        delegates_(chain.registry_, chain.exec_, subject.foreign,
+                   {.host = chain.host_, .ipam_dir = chain.options_.ipam_dir, .instance = chain.options_.instance}) {
+    delegates_.CollectForeignFailures();
   }
+
+  bool IsForeign(const std::string& type) const { return delegates_.IsForeign(type); }
+  Result<Plugin*> Builtin(const std::string& type) const { return delegates_.Builtin(type); }
+  PluginDelegates& delegates() { return delegates_; }
+  PluginContext& context() { return delegates_.context(); }
 
   // Executes `type` with `input`.
   Result<std::string> Exec(const char* command, const std::string& type, std::string input, Deadline deadline) const {
@@ -93,52 +93,11 @@ class Chain::Call final : public Delegates {
     return request;
   }
 
-  // --- Delegates
-  Result<cni::AddResult> Add(const std::string& type, const PluginRequest& request) override {
-    if (!IsForeign(type)) return LN_TRY(Builtin(type))->Add(context_, request);
-    auto output = ExecFor("ADD", type, request);
-    auto result = output ? cni::ParseResult(*output, request.cni_version) : Result<cni::AddResult>(std::move(output).error());
-    if (!result) (void)ExecFor("DEL", type, request);  // it may have half-happened; what counts is why it failed
-    return result;
-  }
-  Result<void> Check(const std::string& type, const PluginRequest& request) override {
-    if (!IsForeign(type)) return LN_TRY(Builtin(type))->Check(context_, request);
-    LN_TRY(ExecFor("CHECK", type, request));
-    return Ok();
-  }
-  Result<void> Del(const std::string& type, const PluginRequest& request) override {
-    if (quarantine_) return Ok();
-    if (!IsForeign(type)) return LN_TRY(Builtin(type))->Del(context_, request);
-    auto output = ExecFor("DEL", type, request);
-    if (!output) foreign_failure_ = std::move(output).error();
-    return Ok();  // the chain looks at foreign_failure: no reason for the built-in plugin to stop
-  }
-  Result<void> Gc(const std::string& type, const PluginRequest& request) override {
-    if (!IsForeign(type)) {
-      const std::vector<ValidAttachment> valid = LN_TRY(ParseValidAttachments(*request.conf));
-      return LN_TRY(Builtin(type))->Gc(context_, request, valid);
-    }
-    LN_TRY(ExecFor("GC", type, request));
-    return Ok();
-  }
-  Result<void> Status(const std::string& type, const PluginRequest& request) override {
-    if (!IsForeign(type)) return LN_TRY(Builtin(type))->Status(context_, request);
-    LN_TRY(ExecFor("STATUS", type, request));
-    return Ok();
-  }
-  std::optional<Error> TakeForeignFailure() { return std::exchange(foreign_failure_, std::nullopt); }
-
  private:
-  Result<std::string> ExecFor(const char* command, const std::string& type, const PluginRequest& request) const {
-    return Exec(command, type, request.conf_text.empty() ? DumpJson(*request.conf) : request.conf_text, request.deadline);
-  }
-
   const Chain& chain_;
   const cni::NetworkConf& network_;
   const Subject& subject_;
-  PluginContext context_;
-  bool quarantine_ = false;
-  std::optional<Error> foreign_failure_;
+  PluginDelegates delegates_;
 };
 
 std::set<std::string> Chain::Foreign(const cni::NetworkConf& network) const {
@@ -179,7 +138,7 @@ Result<ChainResult> Chain::Add(const cni::NetworkConf& network, const Subject& s
       if (!result) return InPlugin(std::move(result).error().With("result"), plugin.type, "add");
       prev = *std::move(result);
       const auto stated = view.Optional<std::string>("cniVersion", "");
-      prev_text = stated && *stated == network.version && !stated->empty() ? *std::move(output) : std::string();
+      prev_text = stated && *stated == network.version && !stated->empty() ? std::string(Trim(*output)) : std::string();
       continue;
     }
     Plugin* builtin = LN_TRY(call.Builtin(plugin.type));
@@ -208,7 +167,7 @@ DelReport Chain::Del(const cni::NetworkConf& network, const Subject& subject, co
     }
   }
   const auto note_foreign = [&](Error error, const std::string& type) {
-    call.QuarantineAddresses();
+    call.delegates().QuarantineAddresses();
     if (!report.foreign) report.foreign = InPlugin(std::move(error), type, "delete");
   };
   for (auto plugin = network.plugins.rbegin(); plugin != network.plugins.rend(); ++plugin) {
@@ -225,7 +184,7 @@ DelReport Chain::Del(const cni::NetworkConf& network, const Subject& subject, co
     Result<void> done = !builtin ? Result<void>(std::move(builtin).error())
                         : !request ? Result<void>(std::move(request).error())
                                    : (*builtin)->Del(call.context(), *request);
-    if (auto failure = call.TakeForeignFailure()) note_foreign(*std::move(failure), plugin->type);
+    if (auto failure = call.delegates().TakeForeignFailure()) note_foreign(*std::move(failure), plugin->type);
     if (!done && !report.builtin) report.builtin = InPlugin(std::move(done).error(), plugin->type, "delete");
   }
   return report;

@@ -47,7 +47,8 @@ Result<void> PlanAddresses(RouteSocket& socket, RouteBatch& batch, std::uint32_t
     if (std::any_of(present.begin(), present.end(), same)) continue;
     for (const LinkAddress& a : present) {
       const bool also_wanted = std::find(spec.gateways.begin(), spec.gateways.end(), a.address) != spec.gateways.end();
-      if (also_wanted || IsLinkLocal(a.address.address()) || !InTheWay(a.address, wanted)) continue;
+      // Routed: the gateway of an earlier pod CIDR stays, its pods go on using it.
+      if (spec.routed || also_wanted || IsLinkLocal(a.address.address()) || !InTheWay(a.address, wanted)) continue;
       if (!spec.force_address) {
         return FailedPrecondition("\"" + spec.name + "\" already has an IP address different from " + wanted.str());
       }
