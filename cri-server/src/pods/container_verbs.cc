@@ -250,6 +250,38 @@ Result<void> Manager::RemoveContainerLocked(const ContainerPtr& container) {
   return Ok();
 }
 
+Result<void> Manager::UpdateContainer(const std::string& id, const Resources& resources) {
+  const ContainerPtr container = FindContainer(id);
+  if (!container) return NoContainer(id);
+  MutexLock op(container->op_mu);
+  ContainerRecord record;
+  bool running = false;
+  {
+    MutexLock lock(mu_);
+    if (container->removed) return NoContainer(id);
+    running = container->phase == ContainerPhase::kRunning;
+    if (!running && container->phase != ContainerPhase::kCreated) {
+      return FailedPrecondition("container \"" + id + "\" has ended");
+    }
+    record = container->record;
+  }
+  const Resources before = record.config.resources;
+  record.config.resources = MergeResources(before, resources);
+  if (running) {
+    auto updated = runtime_->UpdateResources(container->pod->id, container->id, BuildResources(record.config.resources));
+    if (!updated) {
+      auto undone = runtime_->UpdateResources(container->pod->id, container->id, BuildResources(before));
+      if (!undone) log::Warn("limits are half changed, ignoring", {{"ctr", id}, {"err", undone.error()}});
+      return updated;
+    }
+  }
+  LN_TRY(ReplaceFile(JoinPath(container->directory, "container.json"), DumpRecord(record)));
+  MutexLock lock(mu_);
+  container->record.config.resources = record.config.resources;
+  container->spec.reset();  // a start to come builds it anew
+  return Ok();
+}
+
 Result<void> Manager::ReopenLog(const std::string& id) {
   const ContainerPtr container = FindContainer(id);
   if (!container) return NoContainer(id);

@@ -74,6 +74,7 @@ class Manager final : public PodManager {
   Result<void> RemoveContainer(const std::string& id, const Caller& caller) override;
   Result<ContainerStatus> GetContainer(const std::string& id) const override;
   std::vector<ContainerStatus> ListContainers(const ContainerFilter& filter) const override;
+  Result<void> UpdateContainer(const std::string& id, const Resources& resources) override;
   Result<void> ReopenLog(const std::string& id) override;
   Result<ExecSyncResult> ExecSync(const std::string& id, const std::vector<std::string>& command,
                                   std::chrono::seconds timeout, const Caller& caller) override;

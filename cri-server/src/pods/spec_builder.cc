@@ -317,6 +317,23 @@ oci::Resources BuildResources(const Resources& r) {
   return out;
 }
 
+Resources MergeResources(Resources out, const Resources& update) {
+  const auto take = [](auto& to, const auto& from) {
+    if (from != std::remove_cvref_t<decltype(from)>{}) to = from;
+  };
+  take(out.cpu_period, update.cpu_period);
+  take(out.cpu_quota, update.cpu_quota);
+  take(out.cpu_shares, update.cpu_shares);
+  take(out.memory_limit_bytes, update.memory_limit_bytes);
+  take(out.memory_swap_limit_bytes, update.memory_swap_limit_bytes);
+  take(out.oom_score_adj, update.oom_score_adj);
+  take(out.cpuset_cpus, update.cpuset_cpus);
+  take(out.cpuset_mems, update.cpuset_mems);
+  if (!update.hugepage_limits.empty()) out.hugepage_limits = update.hugepage_limits;
+  for (const auto& [file, value] : update.unified) out.unified[file] = value;
+  return out;
+}
+
 Result<BuiltSpec> BuildContainerSpec(const SpecInput& in) {
   const ContainerConfig& config = in.config;
   const SecurityContext& security = config.security;

@@ -39,5 +39,7 @@ Result<std::vector<std::string>> BuildArgs(const ContainerConfig& config, const 
 std::vector<std::string> BuildEnv(const ContainerConfig& config, const oci::ImageConfig& image, const std::string& hostname,
                                   const std::string& home);
 oci::Resources BuildResources(const Resources& resources);
+// `before` with what `update` names.
+Resources MergeResources(Resources before, const Resources& update);
 
 }  // namespace linnet::pods

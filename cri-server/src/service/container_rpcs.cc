@@ -72,6 +72,11 @@ Result<void> ContainerRpcs::List(const v1::ListContainersRequest& request, v1::L
   return Ok();
 }
 
+Result<void> ContainerRpcs::Update(const v1::UpdateContainerResourcesRequest& request,
+                                   v1::UpdateContainerResourcesResponse&, const Call&) {
+  return pods_.UpdateContainer(request.container_id(), ResourcesFrom(request.linux()));
+}
+
 Result<void> ContainerRpcs::ReopenLog(const v1::ReopenContainerLogRequest& request, v1::ReopenContainerLogResponse&,
                                       const Call&) {
   return pods_.ReopenLog(request.container_id());

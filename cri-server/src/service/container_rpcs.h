@@ -17,6 +17,8 @@ class ContainerRpcs {
   Result<void> Remove(const v1::RemoveContainerRequest& request, v1::RemoveContainerResponse& response, const Call& call);
   Result<void> Status(const v1::ContainerStatusRequest& request, v1::ContainerStatusResponse& response, const Call& call);
   Result<void> List(const v1::ListContainersRequest& request, v1::ListContainersResponse& response, const Call& call);
+  Result<void> Update(const v1::UpdateContainerResourcesRequest& request, v1::UpdateContainerResourcesResponse& response,
+                      const Call& call);
   Result<void> ReopenLog(const v1::ReopenContainerLogRequest& request, v1::ReopenContainerLogResponse& response,
                          const Call& call);
   Result<void> ExecSync(const v1::ExecSyncRequest& request, v1::ExecSyncResponse& response, const Call& call);

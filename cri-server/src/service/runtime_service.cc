@@ -87,6 +87,10 @@ class RuntimeService final : public v1::RuntimeService::CallbackService {
         &v1::ListContainersResponse::mutable_containers,
         [](v1::StreamContainersResponse& r) { return r.mutable_containers(); });
   }
+  Reactor* UpdateContainerResources(Context* c, const v1::UpdateContainerResourcesRequest* q,
+                                    v1::UpdateContainerResourcesResponse* r) override {
+    return Do(c, {"UpdateContainerResources", Where::kShort, true}, *q, *r, containers_, &ContainerRpcs::Update);
+  }
   Reactor* ReopenContainerLog(Context* c, const v1::ReopenContainerLogRequest* q, v1::ReopenContainerLogResponse* r) override {
     return Do(c, {"ReopenContainerLog", Where::kShort}, *q, *r, containers_, &ContainerRpcs::ReopenLog);
   }

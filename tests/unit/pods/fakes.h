@@ -126,6 +126,7 @@ class FakeRuntime final : public runtime::Runtime {
   Result<runtime::StartedContainer> StartContainer(const PodId& pod, const runtime::ContainerSpec& spec, Deadline) override {
     if (fail_start) return NotFound("execve /nope: No such file or directory");
     std::lock_guard lock(mu_);
+    last_spec_resources = spec.spec.resources;
     running_.emplace(spec.id.str(), pod.str());
     return runtime::StartedContainer{.pid = 4711, .started_at_ns = 1000};
   }
@@ -154,7 +155,14 @@ class FakeRuntime final : public runtime::Runtime {
                                        std::chrono::milliseconds) override {
     return runtime::ExecOutput{.exit_code = 0, .out = process.args.at(0), .err = ""};
   }
-  Result<void> UpdateResources(const PodId&, const ContainerId&, const oci::Resources&) override { return Ok(); }
+  Result<void> UpdateResources(const PodId&, const ContainerId&, const oci::Resources& resources) override {
+    if (fail_update) {
+      fail_update = false;
+      return Error(Code::kFailedPrecondition, "memory.max: Device or resource busy");
+    }
+    last_update = resources;
+    return Ok();
+  }
   Result<std::vector<runtime::ContainerInfo>> ListContainers(const PodId&) override {
     return std::vector<runtime::ContainerInfo>();
   }
@@ -176,6 +184,9 @@ class FakeRuntime final : public runtime::Runtime {
     return running_.size();
   }
 
+  bool fail_update = false;  // the next one
+  std::optional<oci::Resources> last_update;
+  oci::Resources last_spec_resources;  // of the last container started
   bool fail_start_pod = false, fail_start = false, ignore_signals = false;
   std::set<std::string> pods;
   std::map<std::string, std::vector<runtime::ContainerInfo>> adoptable;

@@ -330,5 +330,48 @@ TEST_F(ManagerTest, RunPod_ManyAtOnceSameName_OneIsMade) {
   EXPECT_EQ(manager_->ListPods({}).size(), 1U);
 }
 
+TEST_F(ManagerTest, UpdateContainer_Running_IsLiveRecordedAndMerged) {
+  ContainerConfig config = Container();
+  config.resources.cpu_shares = 100;
+  const std::string id = MustStart(MustRun(), config);
+  Resources update;
+  update.memory_limit_bytes = 1 << 30;
+  ASSERT_TRUE(manager_->UpdateContainer(id, update));
+  ASSERT_TRUE(runtime_->last_update);
+  EXPECT_EQ(runtime_->last_update->memory_limit, 1 << 30);
+  EXPECT_EQ(manager_->GetContainer(id)->resources.memory_limit_bytes, 1 << 30);
+  EXPECT_EQ(manager_->GetContainer(id)->resources.cpu_shares, 100);
+}
+
+TEST_F(ManagerTest, UpdateContainer_Fails_ChangesNothing) {
+  ContainerConfig config = Container();
+  config.resources.cpu_shares = 100;
+  const std::string id = MustStart(MustRun(), config);
+  runtime_->fail_update = true;
+  Resources update;
+  update.cpu_shares = 500;
+  ASSERT_FALSE(manager_->UpdateContainer(id, update));
+  EXPECT_EQ(runtime_->last_update->cpu_shares, 100U) << "the old limits are set again";
+  EXPECT_EQ(manager_->GetContainer(id)->resources.cpu_shares, 100);
+}
+
+TEST_F(ManagerTest, UpdateContainer_Created_CountsAtTheStart) {
+  const auto id = manager_->CreateContainer(MustRun(), Container(), {});
+  ASSERT_TRUE(id);
+  Resources update;
+  update.cpu_quota = 5000;
+  ASSERT_TRUE(manager_->UpdateContainer(*id, update));
+  EXPECT_FALSE(runtime_->last_update);
+  ASSERT_TRUE(manager_->StartContainer(*id, {}));
+  EXPECT_EQ(runtime_->last_spec_resources.cpu_quota, 5000);
+}
+
+TEST_F(ManagerTest, UpdateContainer_UnknownOrEnded_IsRefused) {
+  EXPECT_EQ(manager_->UpdateContainer("nope", {}).error().code(), Code::kNotFound);
+  const std::string id = MustStart(MustRun());
+  ASSERT_TRUE(manager_->StopContainer(id, 0s, {}));
+  EXPECT_EQ(manager_->UpdateContainer(id, {}).error().code(), Code::kFailedPrecondition);
+}
+
 }  // namespace
 }  // namespace linnet::pods

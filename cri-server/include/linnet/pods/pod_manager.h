@@ -65,6 +65,9 @@ class PodManager {
   virtual Result<void> RemoveContainer(const std::string& id, const Caller& caller) = 0;
   virtual Result<ContainerStatus> GetContainer(const std::string& id) const = 0;
   virtual std::vector<ContainerStatus> ListContainers(const ContainerFilter& filter) const = 0;
+  // New limits of a container that was created or runs; what is 0 or empty stays as it is. Live, recorded and shown by
+  // GetContainer when this succeeds; nothing of that when it fails.
+  virtual Result<void> UpdateContainer(const std::string& id, const Resources& resources) = 0;
   virtual Result<void> ReopenLog(const std::string& id) = 0;
   // Errors: kDeadlineExceeded past `timeout` (0: none), the tree is dead then.
   virtual Result<ExecSyncResult> ExecSync(const std::string& id, const std::vector<std::string>& command,
