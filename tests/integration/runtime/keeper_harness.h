@@ -88,6 +88,7 @@ class TestKeeper {
   // The answer to a command; events that come before are kept for WaitEvent.
   Message Answer(std::uint64_t command, int timeout_millis = 30000);
   std::optional<Message> WaitEvent(keeper::Type type, std::uint64_t command = 0, int timeout_millis = 30000);
+  UniqueFd TakeConnection() { return std::move(connection_); }
   void Disconnect() { connection_.Reset(); }
   void Reconnect();  // by the listening socket
   std::vector<keeper::ContainerState> Hello();

@@ -5,6 +5,7 @@
 #include <unistd.h>
 
 #include <cstdlib>
+#include <map>
 #include <thread>
 
 #include "gmock/gmock.h"
@@ -936,10 +937,35 @@ TEST_F(Keeper, Protocol_ManyDescriptors) {
 }
 
 TEST_F(Keeper, Protocol_NewConnectionDisplacesTheOld) {
-  keeper.Reconnect();  // the old end was closed by us; a third client
-  TestKeeper other;
-  (void)other.SetupPod();
+  UniqueFd old = keeper.TakeConnection();
+  keeper.Reconnect();
+  char byte = 0;
+  EXPECT_EQ(read(old.get(), &byte, 1), 0);  // closed by the keeper
   EXPECT_TRUE(keeper.Hello().empty());
+}
+
+TEST_F(Keeper, Protocol_CommandsOverlap) {
+  constexpr int kCount = 25;
+  std::vector<std::uint64_t> commands;
+  for (int i = 0; i < kCount; ++i) {
+    const std::string id = "c" + std::to_string(i);
+    commands.push_back(keeper.SendStart(id, {.args = {"sh", "-c", "echo " + id + "; exit " + std::to_string(i)}, .log_path = id + ".log"}));
+  }
+  std::map<std::uint64_t, bool> started;
+  std::map<std::string, int> codes;
+  while (started.size() < kCount || codes.size() < kCount) {
+    const auto message = keeper.Receive();
+    ASSERT_TRUE(message);
+    if (message->type() == Type::kStarted) started[message->header().command] = true;
+    if (message->type() == Type::kContainerExited) codes[message->as<keeper::ContainerExited>().id] = message->as<keeper::ContainerExited>().exit.code;
+    ASSERT_NE(message->type(), Type::kFailed) << message->failure();
+  }
+  for (const std::uint64_t command : commands) EXPECT_TRUE(started.contains(command));
+  for (int i = 0; i < kCount; ++i) {
+    const std::string id = "c" + std::to_string(i);
+    EXPECT_EQ(codes[id], i);
+    EXPECT_EQ(keeper.LogLines(id + ".log"), "stdout F " + id + "\n");
+  }
 }
 
 TEST_F(Keeper, Protocol_KeeperHoldsNoDescriptorsOfWhatEnded) {
