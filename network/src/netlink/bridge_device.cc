@@ -32,15 +32,16 @@ Result<Link> FindOrCreate(RouteSocket& socket, const BridgeSpec& spec) {
     // Nothing else on the bridge may teach the host routes; its addresses are ours.
     LN_TRY(SetSysctl(LinkSysctl::kAcceptRa, spec.name, 0));
     LN_TRY(SetSysctl(LinkSysctl::kAcceptRedirects, spec.name, 0));
-    LN_TRY(SetSysctl(LinkSysctl::kAcceptDad, spec.name, 0));
   }
   if (link->kind != "bridge") return FailedPrecondition("\"" + spec.name + "\" already exists but is not a bridge");
   if (!link->mac) return Internal("bridge " + spec.name + " has no MAC address");
   return *std::move(link);
 }
 
-Result<void> PlanAddresses(RouteSocket& socket, RouteBatch& batch, std::uint32_t index, const BridgeSpec& spec) {
-  if (spec.gateways.empty()) return Ok();
+// Says whether an IPv6 address is new.
+Result<bool> PlanAddresses(RouteSocket& socket, RouteBatch& batch, std::uint32_t index, const BridgeSpec& spec) {
+  if (spec.gateways.empty()) return false;
+  bool new_v6 = false;
   const auto present = LN_TRY(socket.ListAddresses(index));
   for (const Cidr& wanted : spec.gateways) {
     const auto same = [&](const LinkAddress& a) { return a.address == wanted; };
@@ -54,9 +55,11 @@ Result<void> PlanAddresses(RouteSocket& socket, RouteBatch& batch, std::uint32_t
       }
       DelAddress(batch, index, a.address);
     }
-    AddAddress(batch, index, wanted);
+    // accept_dad is 0: "tentative" only says that the kernel is not ready for the address yet.
+    AddAddress(batch, index, wanted, Dad::kYes);
+    new_v6 = new_v6 || wanted.family() == Family::kV6;
   }
-  return Ok();
+  return new_v6;
 }
 
 }  // namespace
@@ -70,13 +73,16 @@ Result<BridgeState> MakeBridge(RouteSocket& socket, const BridgeSpec& spec) {
   const Link link = LN_TRY(FindOrCreate(socket, spec));
   const bool v6 = std::any_of(spec.gateways.begin(), spec.gateways.end(),
                               [](const Cidr& c) { return c.family() == Family::kV6; });
-  if (v6) LN_TRY(SetSysctl(LinkSysctl::kDisableIpv6, spec.name, 0));
+  if (v6) {
+    LN_TRY(SetSysctl(LinkSysctl::kDisableIpv6, spec.name, 0));
+    LN_TRY(SetSysctl(LinkSysctl::kAcceptDad, spec.name, 0));
+  }
   RouteBatch batch;
-  LN_TRY(PlanAddresses(socket, batch, link.index, spec));
+  const bool settling = LN_TRY(PlanAddresses(socket, batch, link.index, spec));
   if (spec.promiscuous) SetPromiscuous(batch, link.index);
   if (!link.up) SetUp(batch, spec.name, link.index, true);
   LN_TRY(socket.Run(batch));
-  return BridgeState{.index = link.index, .mtu = link.mtu, .mac = *link.mac};
+  return BridgeState{.index = link.index, .mtu = link.mtu, .mac = *link.mac, .settling = settling};
 }
 
 }  // namespace linnet::network

@@ -25,6 +25,8 @@ struct BridgeSpec {
 struct BridgeState {
   std::uint32_t index = 0, mtu = 0;
   MacAddress mac{{}};
+  // It got an IPv6 address a moment ago: nobody can find that before the bridge has a carrier, and the kernel a quiet moment.
+  bool settling = false;
 };
 
 // Errors: kFailedPrecondition a link of this name is no bridge, or the bridge has another address and force_address is off.

@@ -119,6 +119,11 @@ Result<BridgeState> HostNetwork::EnsureBridge(const BridgeSpec& spec, Freshness 
   return state;
 }
 
+void HostNetwork::BridgeSettled(const std::string& name) {
+  const MutexLock lock(impl_->bridges_mu);
+  if (const auto known = impl_->bridges.find(name); known != impl_->bridges.end()) known->second.state.settling = false;
+}
+
 // --- host ends
 
 std::string HostNetwork::LinkName(std::string_view container_id, std::string_view ifname) const {

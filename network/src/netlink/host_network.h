@@ -53,6 +53,8 @@ class HostNetwork {
   // the kernel in any case (the bridge may have been deleted behind our back).
   enum class Freshness : std::uint8_t { kCached, kAskKernel };
   Result<BridgeState> EnsureBridge(const BridgeSpec& spec, Freshness freshness);
+  // Its addresses have been seen ready: later answers of EnsureBridge say so.
+  void BridgeSettled(const std::string& name);
 
   // --- host ends of pods
   // The veth's end on the host: the same for the same attachment, at most 15 bytes, recognisable by sweeps.

@@ -174,6 +174,9 @@ class Attach {
     if (!conf_.disable_container_interface) SetUp(batch, request_.ifname, index, true);
     for (const RouteSpec& route : plan_.pod_routes) AddRoute(batch, index, route);
     LN_TRY_CTX(socket->Run(batch), "set up " + request_.ifname);
+    if (!conf_.disable_container_interface) {
+      LN_TRY(WaitForLink(*socket, request_.ifname, [this] { return EventsInPod(); }));
+    }
     return conf_.enable_dad && plan_.has_v6() ? WaitForAddresses(*socket, *events, index) : Ok();
   }
 
@@ -203,23 +206,47 @@ class Attach {
     }
   }
 
-  // The bridge forwards for a port when the kernel's link watch has seen its carrier. Asking for the link makes it look now
-  // (since 6.8); older kernels take a fraction of a millisecond, or longer under load.
   Result<void> WaitForPort() {
     if (conf_.disable_container_interface) return Ok();
     return host_.WithRoute([&](RouteSocket& socket) -> Result<void> {
-      if (LN_TRY(IsUp(socket))) return Ok();
-      auto events = LN_TRY(RouteEvents::Open(RouteEvents::Group::kLinks));
-      const Deadline deadline = std::min(request_.deadline, std::chrono::steady_clock::now() + kLinkUpLimit);
-      while (!LN_TRY(IsUp(socket))) LN_TRY_CTX(events.Wait(deadline), "bridge port " + link_ + " does not come up");
+      const auto subscribe = [] { return RouteEvents::Open(RouteEvents::Group::kLinks); };
+      LN_TRY(WaitForLink(socket, link_, subscribe));
+      // Its first port gives the bridge its carrier.
+      LN_TRY(WaitForLink(socket, conf_.bridge, subscribe));
+      if (!bridge_.settling) return Ok();
+      auto events = LN_TRY(RouteEvents::Open(RouteEvents::Group::kAddresses6));
+      LN_TRY_CTX(WaitForAddresses(socket, events, bridge_.index), "bridge " + conf_.bridge);
+      host_.BridgeSettled(conf_.bridge);
       return Ok();
     });
   }
 
-  Result<bool> IsUp(RouteSocket& socket) const {
-    const auto link = LN_TRY(socket.FindLink(link_));
-    if (!link) return Unavailable("link " + link_ + " was deleted while it was set up");
+  // Until the kernel's link watch has seen the carrier, a bridge does not forward for the port, and the pod's interface drops
+  // what it should send. Asking for the link makes it look now (since 6.8); older kernels take a fraction of a millisecond,
+  // or longer under load.
+  Result<void> WaitForLink(RouteSocket& socket, const std::string& name,
+                           const std::function<Result<RouteEvents>()>& subscribe) const {
+    if (LN_TRY(IsUp(socket, name))) return Ok();
+    auto events = LN_TRY(subscribe());
+    const Deadline deadline = std::min(request_.deadline, std::chrono::steady_clock::now() + kLinkUpLimit);
+    while (!LN_TRY(IsUp(socket, name))) LN_TRY_CTX(events.Wait(deadline), "link " + name + " does not come up");
+    return Ok();
+  }
+
+  static Result<bool> IsUp(RouteSocket& socket, const std::string& name) {
+    const auto link = LN_TRY(socket.FindLink(name));
+    if (!link) return Unavailable("link " + name + " was deleted while it was set up");
     return link->running;
+  }
+
+  Result<RouteEvents> EventsInPod() const {
+    std::optional<RouteEvents> events;
+    auto visited = VisitNetns(request_.netns, [&]() -> Result<void> {
+      events.emplace(LN_TRY(RouteEvents::Open(RouteEvents::Group::kLinks)));
+      return Ok();
+    });
+    if (!visited) return std::move(visited).error();
+    return *std::move(events);
   }
 
   cni::AddResult Finish() {
