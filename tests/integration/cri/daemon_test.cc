@@ -59,7 +59,7 @@ TEST_F(DaemonTest, BadConfiguration_EndsWithTheLine) {
 
 TEST_F(DaemonTest, Start_AnswersAndStopsOnSigterm) {
   Linnetd daemon({.directory = dir_.path()});
-  LN_EXPECT_OK(daemon.StartAndWait());
+  LN_ASSERT_OK(daemon.StartAndWait());
   struct stat st {};
   ASSERT_EQ(::stat(daemon.socket().c_str(), &st), 0);
   EXPECT_EQ(st.st_mode & 0777U, 0660U);
@@ -72,7 +72,7 @@ TEST_F(DaemonTest, Start_AnswersAndStopsOnSigterm) {
 
 TEST_F(DaemonTest, SecondDaemon_IsRefusedAndTheFirstGoesOn) {
   Linnetd first({.directory = dir_.path()});
-  LN_EXPECT_OK(first.StartAndWait());
+  LN_ASSERT_OK(first.StartAndWait());
   const RunResult r = LN_ASSERT_OK(
       RunProgram(BinDir() + "/linnetd", {"--root", dir_ / "other", "--state", dir_ / "state"}));
   EXPECT_EQ(r.status.code, 1);
@@ -89,16 +89,16 @@ TEST_F(DaemonTest, SecondDaemon_IsRefusedAndTheFirstGoesOn) {
 TEST_F(DaemonTest, TwoDaemons_LiveSideBySide) {
   Linnetd a({.directory = dir_ / "a"});
   Linnetd b({.directory = dir_ / "b"});
-  LN_EXPECT_OK(a.StartAndWait());
-  LN_EXPECT_OK(b.StartAndWait());
+  LN_ASSERT_OK(a.StartAndWait());
+  LN_ASSERT_OK(b.StartAndWait());
 }
 
 TEST_F(DaemonTest, KilledDaemon_LeavesASocketThatTheNextReplaces) {
   Linnetd daemon({.directory = dir_.path()});
-  LN_EXPECT_OK(daemon.StartAndWait());
+  LN_ASSERT_OK(daemon.StartAndWait());
   daemon.Kill9();
   EXPECT_TRUE(Exists(daemon.socket()));
-  LN_EXPECT_OK(daemon.StartAndWait());
+  LN_ASSERT_OK(daemon.StartAndWait());
 }
 
 TEST_F(DaemonTest, SocketActivation_ServesAndLeavesTheSocket) {
@@ -144,7 +144,7 @@ TEST_F(DaemonTest, Systemd_IsToldReadyAndStopping) {
     return n > 0 ? std::string(text, static_cast<std::size_t>(n)) : "(error)";
   };
   Linnetd daemon({.directory = dir_.path(), .env = {"NOTIFY_SOCKET=" + path}});
-  LN_EXPECT_OK(daemon.Start());
+  LN_ASSERT_OK(daemon.Start());
   EXPECT_EQ(next(), "READY=1");
   LN_EXPECT_OK(daemon.process().Signal(SIGHUP));
   EXPECT_EQ(next(), "RELOADING=1");
@@ -155,8 +155,8 @@ TEST_F(DaemonTest, Systemd_IsToldReadyAndStopping) {
 
 TEST_F(DaemonTest, PodAndContainer_OutliveKill9AndGoCleanly) {
   Linnetd daemon({.directory = dir_.path()});
-  LN_EXPECT_OK(daemon.StartAndWait());
-  LN_EXPECT_OK(ImportBusybox(daemon, dir_ / "scratch"));
+  LN_ASSERT_OK(daemon.StartAndWait());
+  LN_ASSERT_OK(ImportBusybox(daemon, dir_ / "scratch"));
   const std::string before = LN_ASSERT_OK(Census());
   std::string pod, container;
   {
@@ -194,7 +194,7 @@ TEST_F(DaemonTest, PodAndContainer_OutliveKill9AndGoCleanly) {
   const Deadline deadline = std::chrono::steady_clock::now() + seconds(10);
   while (log_size() <= size_at_kill && std::chrono::steady_clock::now() < deadline) ::usleep(20'000);
   EXPECT_GT(log_size(), size_at_kill) << "the container writes on without the daemon";
-  LN_EXPECT_OK(daemon.StartAndWait());
+  LN_ASSERT_OK(daemon.StartAndWait());
   const auto stub = v1::RuntimeService::NewStub(daemon.Connect());
   v1::ContainerStatusRequest ask;
   ask.set_container_id(container);
