@@ -63,6 +63,12 @@ void EnterOwnPidNamespace(const ChildContext& child) {
   setsid();
 }
 
+// After the cgroups: they are the roots of what the container sees.
+void MakeCgroupNamespace(const ChildContext& child, const plan::ContainerPlan& container) {
+  if ((container.flags & plan::kContainerCgroupNamespace) == 0) return;
+  if (unshare(CLONE_NEWCGROUP) != 0) Fail(child, Stage::kNamespace, errno, "new cgroup namespace");
+}
+
 void Begin(const ChildContext& child) {
   umask(0);
   EnterCgroups(child);
@@ -75,16 +81,14 @@ void RunContainerChild(ChildContext& child) {
   const plan::ContainerPlan& container = child.plan->container();
   Begin(child);
   (void)syscall(SYS_keyctl, 1 /* KEYCTL_JOIN_SESSION_KEYRING */, nullptr);  // where keys are quota'd away: the pod's
-  // After the cgroups: they are the roots of what the container sees.
-  if ((container.flags & plan::kContainerCgroupNamespace) != 0 && unshare(CLONE_NEWCGROUP) != 0) {
-    Fail(child, Stage::kNamespace, errno, "new cgroup namespace");
-  }
+  if (child.user_namespace < 0) MakeCgroupNamespace(child, container);
   SetOomScore(child, container.process);
   PrepareLabel(child, container.process);
   MountRoot(child, container);
   if (child.user_namespace >= 0) {
     MapMounts(child, container);
     EnterUserNamespace(child);
+    MakeCgroupNamespace(child, container);  // the user namespace's: else its cgroups could not be mounted
     if (child.new_pid_in_user) EnterOwnPidNamespace(child);
     // A mount namespace that belongs to the user namespace. What is mounted so far is locked in it as a whole: a bind of
     // the root over itself can be pivoted to.

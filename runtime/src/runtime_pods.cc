@@ -141,6 +141,33 @@ Result<RuntimeImpl::PodPtr> RuntimeImpl::ConnectPod(const PodId& id, Deadline de
   return pod;
 }
 
+namespace {
+
+std::vector<ContainerId> Starting(const KeeperClient& keeper) {
+  std::vector<ContainerId> out;
+  for (const ContainerInfo& c : keeper.Containers()) {
+    if (c.state == ContainerState::kCreated) out.push_back(c.id);
+  }
+  return out;
+}
+
+// Starts that were under way when the daemon died: decided within milliseconds, or else (a mount that hangs) undone. The
+// client was told nothing of them, and may ask again.
+Result<void> SettleStarts(KeeperClient& keeper, Deadline deadline) {
+  for (int i = 0; i < 100 && !Starting(keeper).empty(); ++i) {
+    (void)LN_TRY(keeper.Call(MakeCommand(keeper::ListContainers{}), deadline));
+  }
+  for (const ContainerId& id : Starting(keeper)) {
+    keeper::RemoveContainer remove;
+    CopyId(remove.id, id.str());
+    (void)LN_TRY(keeper.Call(MakeCommand(remove), deadline));
+    keeper.Forget(id);
+  }
+  return Ok();
+}
+
+}  // namespace
+
 Result<std::vector<ContainerInfo>> RuntimeImpl::AdoptPod(const PodId& id, Deadline deadline) {
   if (const PodPtr known = Find(id)) return known->keeper->Containers();
   const Deadline limit = Within(kAnswerTime, deadline);
@@ -156,14 +183,7 @@ Result<std::vector<ContainerInfo>> RuntimeImpl::AdoptPod(const PodId& id, Deadli
   if (!pod) return bury(std::move(pod).error());
   KeeperClient& keeper = *(*pod)->keeper;
   if (!keeper.pod_is_set_up()) return bury(NotFound("keeper of pod " + id.str() + " has not been set up"));
-  // A start was under way when the daemon died: it is decided within milliseconds.
-  for (int i = 0; i < 200; ++i) {
-    const std::vector<ContainerInfo> list = keeper.Containers();
-    const bool starting = std::any_of(list.begin(), list.end(),
-                                      [](const ContainerInfo& c) { return c.state == ContainerState::kCreated; });
-    if (!starting) break;
-    LN_TRY(keeper.Call(MakeCommand(keeper::ListContainers{}), limit));
-  }
+  LN_TRY(SettleStarts(keeper, limit));
   {
     MutexLock lock(mu_);
     pods_.emplace(id, *pod);

@@ -359,6 +359,7 @@ void KeeperClient::Reconnect() {
   const Number number = NextNumber();
   auto sent = SendCommand(*socket, hello, number, std::chrono::steady_clock::now());
   if (!sent) return;
+  if (regreeting_) pending_.erase(*regreeting_);
   pending_.emplace(number, Pending{.type = Type::kHello, .container = {}, .answer = {}});
   regreeting_ = number;
   auto watched = WatchSocket(*std::move(socket));
