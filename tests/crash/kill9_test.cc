@@ -229,7 +229,7 @@ TEST_F(Kill9Test, RandomMoments_NothingToldIsLostAndNothingIsLeft) {
         }
       });
     }
-    const auto moment = std::chrono::microseconds(std::uniform_int_distribution<int>(0, 150'000)(random));
+    const auto moment = std::chrono::microseconds(std::uniform_int_distribution<int>(0, 300'000)(random));
     std::this_thread::sleep_for(moment);
     daemon_.Kill9();
     for (std::thread& client : clients) client.join();

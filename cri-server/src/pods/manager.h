@@ -102,6 +102,7 @@ class Manager final : public PodManager {
   Result<void> TearDown(PodEntry& pod) LN_EXCLUDES(mu_);
   Result<void> RemoveLocked(const PodPtr& pod, const Caller& caller);
   Result<void> WritePodRecord(const PodEntry& pod) const;
+  void NoteStage(const PodEntry& pod) const;
 
   // container_verbs.cc
   Result<std::string> MakeContainer(const PodPtr& pod, const ContainerConfig& config, const Caller& caller);

@@ -40,6 +40,11 @@ Result<void> Manager::WritePodRecord(const PodEntry& pod) const {
   return ReplaceFile(JoinPath(pod.directory, "pod.json"), DumpRecord(pod.record));
 }
 
+void Manager::NoteStage(const PodEntry& pod) const {
+  auto written = WritePodRecord(pod);
+  if (!written) log::Warn("pod record not written, ignoring", {{"pod", pod.id}, {"err", written.error()}});
+}
+
 Result<std::string> Manager::RunPod(const PodConfig& config, const Caller& caller) {
   LN_TRY(ValidatePod(config, options_.runtime_handlers));
   return SingleFlight("pod " + PodKey(config.metadata), caller, [&] { return MakePod(config, caller); });
@@ -169,8 +174,12 @@ Result<void> Manager::StopPod(const std::string& id, const Caller& /*caller*/) {
     MutexLock lock(mu_);
     if (pod->torn_down) return Ok();
     pod->ready = false;  // no container is created or started from here on
+    pod->record.stage = PodStage::kNotReady;
     containers = pod->containers;
   }
+  // Before the first act: a daemon that is killed from here on must not take the pod for a ready one again. A full disk
+  // must not keep pods from going, though.
+  NoteStage(*pod);
   // All are told first, then waited for: the wait is that of the slowest, not the sum.
   for (const ContainerPtr& container : containers) {
     bool running = false;
@@ -188,12 +197,9 @@ Result<void> Manager::StopPod(const std::string& id, const Caller& /*caller*/) {
   }
   LN_TRY(std::move(killed));
   LN_TRY(TearDown(*pod));
-  {
-    MutexLock lock(mu_);
-    pod->torn_down = true;
-    pod->record.stage = PodStage::kNotReady;
-  }
-  return WritePodRecord(*pod);
+  MutexLock lock(mu_);
+  pod->torn_down = true;
+  return Ok();
 }
 
 Result<void> Manager::RemovePod(const std::string& id, const Caller& caller) {
@@ -219,7 +225,7 @@ Result<void> Manager::RemoveLocked(const PodPtr& pod, const Caller& /*caller*/) 
     LN_TRY(RemoveContainerLocked(container));
   }
   pod->record.stage = PodStage::kRemoving;
-  LN_TRY(WritePodRecord(*pod));
+  NoteStage(*pod);
   LN_TRY(RemoveAll(pod->directory));
   MutexLock lock(mu_);
   pod->removed = true;

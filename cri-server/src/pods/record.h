@@ -19,6 +19,9 @@ namespace linnet::pods {
 
 //   kCreating ──▶ kReady ──▶ kNotReady ──▶ kRemoving ──▶ (no record)
 //       └──────────────────────▲ (undone: no record)
+//
+// kNotReady is written before the first act of a stop: recovery stops such a pod again, which costs nothing where all is
+// gone already.
 enum class PodStage : std::uint8_t { kCreating = 0, kReady = 1, kNotReady = 2, kRemoving = 3 };
 
 struct PodRecord {

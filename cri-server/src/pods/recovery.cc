@@ -69,7 +69,6 @@ void Manager::AdoptOrBury(const PodPtr& pod, const std::string& boot_id) {
   }
   MutexLock lock(mu_);
   pod->ready = alive.has_value();
-  pod->torn_down = pod->record.stage == PodStage::kNotReady;
   for (const ContainerPtr& container : pod->containers) {
     if (container->phase == ContainerPhase::kExited) continue;
     const runtime::ContainerInfo* info = nullptr;
@@ -128,14 +127,14 @@ Result<void> Manager::Recover() {
 
   std::vector<PodId> known;     // their network stays
   std::vector<PodId> alive;     // their processes stay
-  std::vector<PodPtr> to_stop;  // lost, and never stopped: what is left of them goes now, not at the client's leisure
+  std::vector<PodPtr> to_stop;  // lost, stopped or half stopped: what is left of them goes now, not at the client's leisure
   {
     MutexLock lock(mu_);
     for (const auto& [id, pod] : pods_) {
       if (pod->ready) {
         known.push_back(pod->id);
         alive.push_back(pod->id);
-      } else if (!pod->torn_down) {
+      } else {
         to_stop.push_back(pod);
       }
     }

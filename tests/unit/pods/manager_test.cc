@@ -279,6 +279,20 @@ TEST_F(ManagerTest, Recover_KeeperAlive_GoesOn) {
   EXPECT_EQ(manager_->ExecSync(running, {"hello"}, 0s, {})->out, "hello");
 }
 
+TEST_F(ManagerTest, Recover_KilledWhileStopping_PodIsStoppedNotReadyAgain) {
+  const std::string pod = MustRun();
+  engine_.fail_detach = true;
+  ASSERT_FALSE(manager_->StopPod(pod, {}));  // as far as a killed daemon came
+  engine_.fail_detach = false;
+  Restart();
+  runtime_->adoptable[pod] = {};  // its keeper lives
+  ASSERT_TRUE(manager_->Recover());
+  EXPECT_EQ(manager_->GetPod(pod)->state, PodState::kNotReady);
+  EXPECT_TRUE(engine_.attached.empty());
+  EXPECT_EQ(engine_.recovered_with, 0U) << "nothing of its network is kept";
+  EXPECT_TRUE(manager_->RemovePod(pod, {}));
+}
+
 TEST_F(ManagerTest, Recover_KeeperGone_PodIsNotReadyAndRemovable) {
   const std::string pod = MustRun();
   const std::string ctr = MustStart(pod);
