@@ -56,20 +56,24 @@ std::shared_ptr<PullFlights::Flight> PullFlights::Board(const std::string& key, 
     MutexLock lock(mu_);
     landed = TakeLanded();
     std::shared_ptr<Flight>& known = flights_[key];
-    if (!known) {
-      known = std::make_shared<Flight>();
+    const bool is_new = !known;
+    if (is_new) known = std::make_shared<Flight>();
+    flight = known;
+    {
+      // Before the thread starts: nobody misses what it tells.
+      MutexLock flight_lock(flight->mu);
+      flight->waiting.push_back(&options);
+    }
+    if (is_new) {
       try {
-        known->thread = std::thread(
-            [this, key, flight = known, work = std::move(work)] { Run(key, flight, work); });
+        flight->thread =
+            std::thread([this, key, flight, work = std::move(work)] { Run(key, flight, work); });
+        all_.push_back(flight);
       } catch (const std::system_error&) {
         flights_.erase(key);
-        return nullptr;
+        flight.reset();
       }
-      all_.push_back(known);
     }
-    flight = known;
-    MutexLock flight_lock(flight->mu);
-    flight->waiting.push_back(&options);
   }
   for (std::thread& thread : landed) thread.join();
   return flight;

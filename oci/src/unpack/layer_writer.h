@@ -125,9 +125,9 @@ class LayerWriter {
   std::uint32_t euid_ = 0, egid_ = 0;
 };
 
-// Gives implied directories the attributes of the directory that lies below, and makes the files of
-// pending links by copying. `lower`: the layers below, highest first. Errors: kInvalidArgument for
-// a link to a file that is nowhere.
+// Gives implied directories the attributes of the directory that lies below, moves those that are a
+// link below to where the link leads, and makes the files of pending links by copying. `lower`: the
+// layers below, highest first. Errors: kInvalidArgument for a link to a file that is nowhere.
 Result<void> CompleteFromLower(FdRef layer_root, LayerFacts& facts,
                                const std::vector<std::string>& lower);
 

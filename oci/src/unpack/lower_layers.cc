@@ -2,10 +2,12 @@
 // that it links to.
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <stdio.h>
 #include <sys/sendfile.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <map>
@@ -179,10 +181,128 @@ Result<std::uint64_t> MakeLink(FdRef root, const PendingLink& link,
   return static_cast<std::uint64_t>(source->st.st_blocks) * 512;
 }
 
+// ---- directories that are links below ----
+
+constexpr int kMaxHops = 40;
+
+// Where a directory is in the merged layers below, links followed inside their root; nullopt: it is
+// no directory.
+Result<std::optional<std::string>> ResolveBelow(const std::vector<std::string>& lower,
+                                                const std::string& path) {
+  std::string left = path;
+  std::string done;
+  for (int hops = 0; !left.empty();) {
+    const std::size_t slash = std::min(left.find('/'), left.size());
+    const std::string next = JoinPath(done, left.substr(0, slash));
+    left = left.substr(std::min(slash + 1, left.size()));
+    const std::optional<Found> found = LN_TRY(FindBelow(lower, next));
+    if (!found) return std::optional<std::string>();
+    if (S_ISDIR(found->st.st_mode)) {
+      done = next;
+      continue;
+    }
+    if (!S_ISLNK(found->st.st_mode) || ++hops > kMaxHops) return std::optional<std::string>();
+    std::string target(4096, '\0');
+    const ssize_t n =
+        readlinkat(found->parent.get(), found->name.c_str(), target.data(), target.size());
+    if (n <= 0) return std::optional<std::string>();
+    target.resize(static_cast<std::size_t>(n));
+    const std::string from = target.starts_with('/') ? target : JoinPath("/" + done, target);
+    // Clean, absolute: ".." ends at the root. Begun anew from there.
+    left = CleanPath(JoinPath(from, left)).substr(1);
+    done.clear();
+  }
+  return done.empty() ? std::optional<std::string>() : std::optional<std::string>(done);
+}
+
+Result<UniqueFd> OpenMaking(FdRef root, const std::string& path,
+                            const std::vector<std::string>& lower, LayerFacts& facts) {
+  if (auto dir = OpenInLayer(root, path); dir || !dir.error().IsErrno(ENOENT)) return dir;
+  const Place at = LN_TRY(PlaceOf(root, path));
+  const KeepTimes keep(at.dir);
+  if (mkdirat(at.dir.get(), at.name.c_str(), 0755) != 0) return Failed("make directory");
+  ++facts.inodes;
+  UniqueFd made = LN_TRY(OpenAt(at.dir, at.name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+  const std::optional<Found> source = LN_TRY(FindBelow(lower, path));
+  if (source && S_ISDIR(source->st.st_mode)) {
+    const UniqueFd from =
+        LN_TRY(OpenAt(source->parent, source->name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW));
+    LN_TRY(CopyAttributes(source->st, from, made));
+  }
+  return made;
+}
+
+// Moves what is in `from` into `to`; directories are merged, of two files the moved one stays.
+Result<void> MoveContents(FdRef from, FdRef to) {
+  const KeepTimes keep(to);
+  for (const std::string& name : LN_TRY(ListDirAt(from))) {
+    if (renameat2(from.get(), name.c_str(), to.get(), name.c_str(), RENAME_NOREPLACE) == 0)
+      continue;
+    if (errno != EEXIST) return Failed("move");
+    auto a = OpenAt(from, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    auto b = OpenAt(to, name, O_RDONLY | O_DIRECTORY | O_NOFOLLOW);
+    if (a && b) {
+      LN_TRY(MoveContents(*a, *b));
+      continue;
+    }
+    LN_TRY(RemoveAllAt(to, name));
+    if (renameat(from.get(), name.c_str(), to.get(), name.c_str()) != 0) return Failed("move");
+  }
+  return Ok();
+}
+
+std::string Moved(const std::string& path, const std::map<std::string, std::string>& moves) {
+  for (const auto& [from, to] : moves) {
+    if (path.starts_with(from) && (path.size() == from.size() || path[from.size()] == '/')) {
+      return to + path.substr(from.size());
+    }
+  }
+  return path;
+}
+
+// An archive that has lib/x, and nothing to say of lib itself, means the directory that /lib leads
+// to in the image. A directory of that name would hide the link, and with it all that was there.
+Result<void> MoveBehindLinks(FdRef root, LayerFacts& facts, const std::vector<std::string>& lower) {
+  std::map<std::string, std::string> moves;
+  for (std::string& path : facts.implied_dirs) {
+    path = Moved(path, moves);
+    if (path.empty()) continue;
+    const std::optional<Found> below = LN_TRY(FindBelow(lower, path));
+    if (!below || !S_ISLNK(below->st.st_mode)) continue;
+    const std::optional<std::string> behind = LN_TRY(ResolveBelow(lower, path));
+    auto from = OpenInLayer(root, path);
+    if (!behind || !from) continue;
+    UniqueFd to = LN_TRY(OpenAt(root, ".", O_RDONLY | O_DIRECTORY));
+    for (std::size_t slash = behind->find('/');; slash = behind->find('/', slash + 1)) {
+      to = LN_TRY(OpenMaking(root, behind->substr(0, slash), lower, facts));
+      if (slash == std::string::npos) break;
+    }
+    // What is there with attributes of its own keeps them.
+    for (std::string& other : facts.implied_dirs) {
+      if (other.starts_with(path + "/") && OpenInLayer(root, *behind + other.substr(path.size()))) {
+        other.clear();
+      }
+    }
+    LN_TRY(MoveContents(*from, to));
+    const Place at = LN_TRY(PlaceOf(root, path));
+    const KeepTimes keep(at.dir);
+    LN_TRY(RemoveAllAt(at.dir, at.name));
+    moves[path] = *behind;
+    path.clear();
+  }
+  std::erase(facts.implied_dirs, "");
+  for (PendingLink& link : facts.pending_links) {
+    link.path = Moved(link.path, moves);
+    link.target = Moved(link.target, moves);
+  }
+  return Ok();
+}
+
 }  // namespace
 
 Result<void> CompleteFromLower(FdRef layer_root, LayerFacts& facts,
                                const std::vector<std::string>& lower) {
+  LN_TRY_CTX(MoveBehindLinks(layer_root, facts, lower), "directory that is a link below");
   std::map<std::string, std::string> copied;
   for (const PendingLink& link : facts.pending_links) {
     facts.disk_bytes += LN_TRY_CTX(MakeLink(layer_root, link, lower, copied),

@@ -587,6 +587,53 @@ TEST_F(Lower, HardLinkToALowerFile_Copied) {
   EXPECT_EQ(Stat(t_ / "low/usr/bin/tool").st_nlink, 1U);
 }
 
+TEST_F(Lower, ImpliedDirectoryThatIsALinkBelow_FilesGoWhereItLeads) {
+  t_.Write({{"low/usr/lib/libc", "c"}, {"low/usr/bin/sh", "sh"}, {"low/data/x/", ""}});
+  ASSERT_EQ(chmod((t_ / "low/usr/lib").c_str(), 0711), 0);
+  ASSERT_EQ(symlink("usr/lib", (t_ / "low/lib").c_str()), 0);
+  ASSERT_EQ(symlink("/usr/bin", (t_ / "low/bin").c_str()), 0);
+  ASSERT_EQ(symlink("../../../data/x", (t_ / "low/usr/out").c_str()), 0);
+  ASSERT_EQ(symlink("lib", (t_ / "low/twice").c_str()), 0);
+  ASSERT_EQ(symlink("loop", (t_ / "low/loop").c_str()), 0);
+  ASSERT_EQ(symlink("nowhere", (t_ / "low/broken").c_str()), 0);
+  TarBuilder tar;
+  tar.File("lib/a/b", "ab").File("lib/c", "c").Whiteout("lib/libc").File("bin/tool", "tool");
+  tar.File("usr/out/o", "o").File("twice/t", "t").File("loop/l", "l").File("broken/b", "b");
+  tar.Dir("explicit").HardLink("bin/linked", "usr/bin/sh");
+  LN_EXPECT_OK(Complete(tar.Finish(), {t_ / "low"}));
+  for (const char* gone : {"lib", "bin", "twice", "usr/out"})
+    EXPECT_FALSE(Exists(In(gone))) << gone;
+  EXPECT_EQ(t_.Read("layer/usr/lib/a/b"), "ab");
+  EXPECT_EQ(t_.Read("layer/usr/lib/c"), "c");
+  EXPECT_EQ(t_.Read("layer/usr/lib/t"), "t");
+  EXPECT_TRUE(IsWhiteout(In("usr/lib/libc")));
+  EXPECT_EQ(Stat(In("usr/lib")).st_mode & 07777U, 0711U);
+  EXPECT_EQ(t_.Read("layer/usr/bin/tool"), "tool");
+  EXPECT_EQ(t_.Read("layer/usr/bin/linked"), "sh");
+  EXPECT_EQ(t_.Read("layer/data/x/o"), "o");
+  // These lead nowhere: the layer's own directory takes their place.
+  EXPECT_EQ(t_.Read("layer/loop/l"), "l");
+  EXPECT_EQ(t_.Read("layer/broken/b"), "b");
+  EXPECT_EQ(t_.Read("low/usr/lib/libc"), "c");
+}
+
+TEST_F(Lower, ImpliedDirectoryBehindALinkThatTheLayerHasToo_Merged) {
+  t_.Write("low/usr/lib/x");
+  ASSERT_EQ(symlink("usr/lib", (t_ / "low/lib").c_str()), 0);
+  TarBuilder tar;
+  tar.Dir("usr")
+      .Dir("usr/lib", 0700)
+      .Dir("usr/lib/d")
+      .File("usr/lib/d/own", "own")
+      .File("usr/lib/f", "own");
+  tar.File("lib/d/moved", "moved").File("lib/f", "moved");
+  LN_EXPECT_OK(Complete(tar.Finish(), {t_ / "low"}));
+  EXPECT_EQ(t_.Read("layer/usr/lib/d/own") + t_.Read("layer/usr/lib/d/moved"), "ownmoved");
+  EXPECT_EQ(t_.Read("layer/usr/lib/f"), "moved");
+  EXPECT_EQ(Stat(In("usr/lib")).st_mtime, 1'000'000'000);
+  EXPECT_FALSE(Exists(In("lib")));
+}
+
 TEST_F(Lower, HardLinkToNothing_InvalidArgument) {
   t_.Write("low/f", "x");
   LN_EXPECT_ERROR(Complete(TarBuilder().HardLink("h", "nothing").Finish(), {t_ / "low"}),
