@@ -39,9 +39,14 @@ Result<std::optional<std::string>> ReadIfThere(FdRef dir, const std::string& nam
   return std::move(text).error();
 }
 
-Result<void> Overwrite(FdRef dir, const std::string& name, std::string_view text) {
-  const UniqueFd file = LN_TRY(OpenAt(dir, name, O_WRONLY | O_CREAT | O_TRUNC, 0600));
-  return WriteAll(file, text);
+// In place: O_TRUNC makes ext4 write the old blocks out, which costs as much as all the rest.
+Result<void> Overwrite(FdRef dir, const std::string& name, std::string_view text, std::size_t old_size) {
+  const UniqueFd file = LN_TRY(OpenAt(dir, name, O_WRONLY | O_CREAT, 0600));
+  LN_TRY(WriteAll(file, text));
+  if (old_size > text.size() && ftruncate(file.get(), static_cast<off_t>(text.size())) != 0) {
+    return Error::FromErrno(errno, "truncate " + name);
+  }
+  return Ok();
 }
 
 std::string LastName(std::size_t set_index) { return "last_reserved_ip." + std::to_string(set_index); }
@@ -134,7 +139,8 @@ Result<bool> LeaseStore::Claim(const Opened& at, const IpAddress& ip, const std:
 
 Result<Lease> LeaseStore::AcquireNext(const Opened& at, const LeaseKey& key, const RangeSet& set, std::size_t set_index) {
   std::optional<IpAddress> last;
-  if (const auto text = LN_TRY(ReadIfThere(at.dir, LastName(set_index)))) {
+  const std::optional<std::string> text = LN_TRY(ReadIfThere(at.dir, LastName(set_index)));
+  if (text) {
     if (const auto ip = IpAddress::Parse(Trim(*text))) last = *ip;
   }
   const std::string owner = OwnerText(key);
@@ -147,7 +153,7 @@ Result<Lease> LeaseStore::AcquireNext(const Opened& at, const LeaseKey& key, con
     while (const auto candidate = round.Next()) {
       if (owner_of_.contains(candidate->ip)) continue;
       if (!LN_TRY(Claim(at, candidate->ip, owner))) continue;
-      LN_TRY(Overwrite(at.dir, LastName(set_index), candidate->ip.str()));
+      LN_TRY(Overwrite(at.dir, LastName(set_index), candidate->ip.str(), text ? text->size() : 0));
       return Lease{Cidr(candidate->ip, candidate->range->subnet().prefix()), candidate->range->gateway()};
     }
   }

@@ -66,10 +66,10 @@ Attachment ToAttachment(const cni::Record& record, const cni::AddResult& result)
 
 }  // namespace
 
-Result<void> EngineImpl::WriteRecord(const Entry& entry) const {
+Result<void> EngineImpl::Write(const RecordStore& store, const Entry& entry) const {
   cni::Record record = entry.record;
   record.config = entry.network->text;
-  return records_.Write(record);
+  return store.Write(record);
 }
 
 Subject EngineImpl::SubjectOf(const Entry& entry, Deadline deadline) {
@@ -91,7 +91,9 @@ void EngineImpl::Remember(const EntryPtr& entry) {
 
 Result<void> EngineImpl::Forget(const EntryPtr& entry) {
   const cni::Record& record = entry->record;
-  LN_TRY(records_.Remove(cni::RecordName(record.network, record.container_id, record.ifname)));
+  const std::string name = cni::RecordName(record.network, record.container_id, record.ifname);
+  LN_TRY(intents_.Remove(name));
+  LN_TRY(records_.Remove(name));
   MutexLock lock(mu_);
   entries_.erase(record.container_id);
   return Ok();
@@ -145,7 +147,8 @@ Result<EngineImpl::EntryPtr> EngineImpl::RunAdd(const AttachRequest& request, co
   auto done = std::make_shared<Entry>(intent);
   done->record.result = std::move(result.text);
   done->attachment = ToAttachment(done->record, result.result);
-  LN_TRY_CTX(WriteRecord(*done), "attachment record");
+  LN_TRY_CTX(Write(records_, *done), "attachment record");
+  LN_TRY(intents_.Remove(cni::RecordName(done->record.network, done->record.container_id, done->record.ifname)));
   return EntryPtr(std::move(done));
 }
 
@@ -157,7 +160,7 @@ Result<Attachment> EngineImpl::Attach(const AttachRequest& request) {
     LN_TRY_CTX(Undo(before, Failing::kReport), "undo an earlier attempt");
   }
   const EntryPtr intent = LN_TRY(NewEntry(request));
-  LN_TRY_CTX(WriteRecord(*intent), "attachment record");
+  LN_TRY_CTX(Write(intents_, *intent), "attachment record");
   Remember(intent);
   auto done = RunAdd(request, *intent);
   if (!done) {
@@ -198,12 +201,9 @@ EngineImpl::EntryPtr EngineImpl::EntryFrom(cni::Record record) {
   return entry;
 }
 
-// Nothing can be read of what was recorded: what the names tell is undone.
-Result<void> EngineImpl::UndoTorn(const std::string& file, const std::string& pod) {
-  // "<network>-<pod>-eth0"
-  const std::size_t tail = pod.size() + std::string_view(kInterface).size() + 2;
-  const std::string torn_network = file.substr(0, file.size() - std::min(file.size(), tail));
-  LN_TRY(host_->RetireLink(host_->LinkName(pod, kInterface), OwnerText({pod, kInterface, torn_network})));
+// Nothing can be read of what was recorded, if anything was: what the names tell is undone.
+Result<void> EngineImpl::UndoByOwner(const std::string& pod) {
+  LN_TRY(host_->RetireLink(host_->LinkName(pod, kInterface), OwnerText(pod, kInterface)));
   const Deadline deadline = std::chrono::steady_clock::now() + kLongestDel;
   auto networks = ListDir(options_.ipam_dir);
   for (const std::string& name : networks ? *networks : std::vector<std::string>()) {
@@ -211,7 +211,27 @@ Result<void> EngineImpl::UndoTorn(const std::string& file, const std::string& po
     auto swept = store.Sweep([&](const ipam::LeaseKey& key) { return key.container_id != pod; }, deadline);
     if (!swept && !swept.error().IsErrno(ENOTDIR)) return std::move(swept).error();
   }
-  return records_.Remove(file);
+  return Ok();
+}
+
+Result<void> EngineImpl::ReadEntries(std::vector<RecordStore::File> files, const std::string& pod, std::vector<EntryPtr>& out) {
+  for (RecordStore::File& file : files) {
+    EntryPtr entry;
+    if (file.record) {
+      if (!file.record->mark || file.record->mark->instance != options_.instance) continue;
+      const auto same = [&](const EntryPtr& e) { return e->record.network == file.record->network; };
+      if (std::any_of(out.begin(), out.end(), same)) continue;  // the record of what was an intent
+      entry = EntryFrom(*std::move(file.record));
+    }
+    if (entry) {
+      out.push_back(std::move(entry));
+      continue;
+    }
+    LN_TRY_CTX(UndoByOwner(pod), "torn attachment record");
+    LN_TRY(records_.Remove(file.name));
+    LN_TRY(intents_.Remove(file.name));
+  }
+  return Ok();
 }
 
 Result<std::vector<EngineImpl::EntryPtr>> EngineImpl::EntriesOf(const std::string& pod) {
@@ -222,18 +242,10 @@ Result<std::vector<EngineImpl::EntryPtr>> EngineImpl::EntriesOf(const std::strin
   }
   std::vector<EntryPtr> out;
   if (recovered_) return out;
-  for (RecordStore::File& file : LN_TRY(records_.Of(pod))) {
-    EntryPtr entry;
-    if (file.record) {
-      if (!file.record->mark || file.record->mark->instance != options_.instance) continue;
-      entry = EntryFrom(*std::move(file.record));
-    }
-    if (entry) {
-      out.push_back(std::move(entry));
-    } else {
-      LN_TRY_CTX(UndoTorn(file.name, pod), "torn attachment record");
-    }
-  }
+  std::vector<RecordStore::File> files = LN_TRY(records_.Of(pod));
+  LN_TRY(ReadEntries(std::move(files), pod, out));
+  files = LN_TRY(intents_.Of(pod));
+  LN_TRY(ReadEntries(std::move(files), pod, out));
   return out;
 }
 
@@ -258,6 +270,8 @@ Result<void> EngineImpl::Undo(const EntryPtr& entry, Failing failing) {
   if (report.builtin) return *std::move(report.builtin);
   if (!report.foreign) return Forget(entry);
   if (failing == Failing::kReport) return *std::move(report.foreign);
+  // An intent outlives no boot, what a plugin could not undo may.
+  if (entry->record.result.empty()) LN_TRY(Write(records_, *entry));
   Remember(entry);
   retry_.Add(pod, report.foreign->message());
   return Ok();
@@ -266,7 +280,10 @@ Result<void> EngineImpl::Undo(const EntryPtr& entry, Failing failing) {
 Result<void> EngineImpl::Detach(const PodId& pod) {
   const auto ticket = LN_TRY(gate_.Enter(pod.str(), Deadline::max()));
   if (retry_.Contains(pod.str())) return Ok();
-  for (const EntryPtr& entry : LN_TRY(EntriesOf(pod.str()))) LN_TRY(Undo(entry, Failing::kQueue));
+  const std::vector<EntryPtr> entries = LN_TRY(EntriesOf(pod.str()));
+  for (const EntryPtr& entry : entries) LN_TRY(Undo(entry, Failing::kQueue));
+  // After a power loss the record may be lost, and an address file not.
+  if (entries.empty() && !recovered_) return UndoByOwner(pod.str());
   return Ok();
 }
 

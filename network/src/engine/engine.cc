@@ -57,6 +57,7 @@ EngineImpl::EngineImpl(const EngineOptions& options, Parts parts)
       chain_(*host_, registry_, exec_,
              {.ipam_dir = options.ipam_dir, .instance = options.instance, .prefer_external = options.prefer_external}),
       records_(JoinPath(options.cache_dir, "results")),
+      intents_(JoinPath(options.state_dir, "attaching")),
       default_(ToDefaultOptions(options)),
       pool_(std::make_unique<NetnsPool>(options.pool_size)),
       retry_([this](const std::string& pod) { return RetryDel(pod); }, parts.first_retry) {}

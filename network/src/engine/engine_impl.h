@@ -65,9 +65,9 @@ class EngineImpl final : public Engine {
   Result<EntryPtr> NewEntry(const AttachRequest& request);
   Result<EntryPtr> RunAdd(const AttachRequest& request, const Entry& intent);
   static Subject SubjectOf(const Entry& entry, Deadline deadline);
-  Result<void> WriteRecord(const Entry& entry) const;
+  Result<void> Write(const RecordStore& store, const Entry& entry) const;
 
-  // What is recorded of a pod, in memory or else on disk. A torn file of its is undone by owner on the way.
+  // What is recorded of a pod, in memory or else (before recovery) on disk. A torn file of its is undone by owner on the way.
   Result<std::vector<EntryPtr>> EntriesOf(const std::string& pod);
   EntryPtr EntryFrom(cni::Record record);
   void Remember(const EntryPtr& entry);
@@ -75,10 +75,11 @@ class EngineImpl final : public Engine {
   enum class Failing : std::uint8_t { kQueue, kReport };
   Result<void> Undo(const EntryPtr& entry, Failing failing);
   Result<void> Forget(const EntryPtr& entry);
-  Result<void> UndoTorn(const std::string& file, const std::string& pod);
+  Result<void> ReadEntries(std::vector<RecordStore::File> files, const std::string& pod, std::vector<EntryPtr>& out);
+  Result<void> UndoByOwner(const std::string& pod);
   Result<void> RetryDel(const std::string& pod);
 
-  Result<void> RecoverRecords(const std::set<std::string>& known);
+  Result<void> RecoverFile(RecordStore::File file, const RecordStore& store, const std::set<std::string>& known);
   void CollectGarbage(const std::set<std::string>& known);
   Result<void> RecoverPins(const std::set<std::string>& known);
   EngineStatus ConfiguredStatus(const Selection& selection);
@@ -88,7 +89,8 @@ class EngineImpl final : public Engine {
   const PluginRegistry registry_;
   const PluginExec exec_;
   const Chain chain_;
-  const RecordStore records_;
+  const RecordStore records_;  // attachments
+  const RecordStore intents_;  // those being made: in the state directory, for they outlive no boot
   DefaultNetwork default_;
   OperationGate gate_;
   std::unique_ptr<NetnsPool> pool_;

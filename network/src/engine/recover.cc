@@ -12,41 +12,38 @@ constexpr const char* kInterface = "eth0";
 
 }  // namespace
 
-Result<void> EngineImpl::RecoverRecords(const std::set<std::string>& known) {
-  Result<void> first;
-  for (RecordStore::File& file : LN_TRY(records_.All())) {
-    if (!file.record) {
-      // A torn one in our own network's name; others' files are others' business.
-      const std::string prefix = default_.name() + "-";
-      const std::string end = std::string("-") + kInterface;
-      const std::string& name = file.name;
-      if (!name.starts_with(prefix) || !name.ends_with(end) || name.size() <= prefix.size() + end.size()) continue;
-      const std::string pod = name.substr(prefix.size(), name.size() - prefix.size() - end.size());
-      if (known.contains(pod)) continue;
-      auto undone = UndoTorn(name, pod);
-      if (!undone && first) first = std::move(undone);
-      continue;
-    }
-    if (!file.record->mark || file.record->mark->instance != options_.instance) continue;
-    const std::string pod = file.record->container_id;
-    const EntryPtr entry = EntryFrom(*std::move(file.record));
-    if (!entry) {
-      if (known.contains(pod)) continue;
-      auto undone = UndoTorn(file.name, pod);
-      if (!undone && first) first = std::move(undone);
-      continue;
-    }
-    Remember(entry);
-    if (!known.contains(pod)) {
-      auto undone = Undo(entry, Failing::kQueue);
-      if (!undone && first) first = std::move(undone);
-      continue;
-    }
-    auto restored = chain_.Restore(*entry->network, SubjectOf(*entry, std::chrono::steady_clock::now() + kGcTimeout),
-                                   entry->record.result);
-    if (!restored) log::Debug("attachment not restored", {{"pod", pod}, {"err", restored.error()}});
+Result<void> EngineImpl::RecoverFile(RecordStore::File file, const RecordStore& store, const std::set<std::string>& known) {
+  EntryPtr entry;
+  std::string pod;
+  if (file.record) {
+    if (!file.record->mark || file.record->mark->instance != options_.instance) return Ok();
+    pod = file.record->container_id;
+    entry = EntryFrom(*std::move(file.record));
+  } else {
+    // A torn one in our own network's name; others' files are others' business.
+    const std::string prefix = default_.name() + "-";
+    const std::string end = std::string("-") + kInterface;
+    const std::string& name = file.name;
+    if (!name.starts_with(prefix) || !name.ends_with(end) || name.size() <= prefix.size() + end.size()) return Ok();
+    pod = name.substr(prefix.size(), name.size() - prefix.size() - end.size());
   }
-  return first;
+  if (!entry) {
+    if (known.contains(pod)) return Ok();
+    LN_TRY(UndoByOwner(pod));
+    return store.Remove(file.name);
+  }
+  {
+    MutexLock lock(mu_);
+    const auto it = entries_.find(pod);
+    // Records come before intents: what was written last is the truth.
+    if (it != entries_.end() && it->second->record.network == entry->record.network) return store.Remove(file.name);
+  }
+  Remember(entry);
+  if (!known.contains(pod)) return Undo(entry, Failing::kQueue);
+  auto restored = chain_.Restore(*entry->network, SubjectOf(*entry, std::chrono::steady_clock::now() + kGcTimeout),
+                                 entry->record.result);
+  if (!restored) log::Debug("attachment not restored", {{"pod", pod}, {"err", restored.error()}});
+  return Ok();
 }
 
 // Addresses and the like that no record tells of. Valid is every attachment that has a record, ours or another runtime's
@@ -67,6 +64,12 @@ void EngineImpl::CollectGarbage(const std::set<std::string>& known) {
       if (file.record && file.record->network == network->name) valid.push_back({file.record->container_id, file.record->ifname});
     }
     for (const std::string& pod : known) valid.push_back({pod, kInterface});
+    {
+      MutexLock lock(mu_);  // also those whose DEL is tried again: their addresses stay quarantined
+      for (const auto& [pod, entry] : entries_) {
+        if (entry->record.network == network->name) valid.push_back({pod, entry->record.ifname});
+      }
+    }
     auto done = chain_.Gc(*network, chain_.Foreign(*network), valid, std::chrono::steady_clock::now() + kGcTimeout);
     if (!done) log::Debug("garbage of a network not collected", {{"name", network->name}, {"err", done.error()}});
   }
@@ -89,7 +92,15 @@ Result<void> EngineImpl::Recover(const std::vector<PodId>& known) {
   }
   LN_TRY_CTX(exec_.cgroups().KillOthers(ids, std::chrono::steady_clock::now() + kGcTimeout), "foreign plugins");
   LN_TRY(host_->Recover(list));
-  LN_TRY(RecoverRecords(ids));
+  Result<void> first;
+  for (const RecordStore* store : {&records_, &intents_}) {
+    std::vector<RecordStore::File> files = LN_TRY(store->All());
+    for (RecordStore::File& file : files) {
+      auto done = RecoverFile(std::move(file), *store, ids);
+      if (!done && first) first = std::move(done);
+    }
+  }
+  LN_TRY(std::move(first));
   recovered_ = true;
   CollectGarbage(ids);
   return RecoverPins(ids);

@@ -132,6 +132,7 @@ class EngineTest : public ::testing::Test {
     EXPECT_TRUE(Eventually([&] { return Leases().empty(); }));
     EXPECT_THAT(Leases(), IsEmpty());
     EXPECT_THAT(Records(), IsEmpty());
+    EXPECT_THAT(Names(options_.state_dir + "/attaching"), IsEmpty());
     EXPECT_THAT(Names(options_.netns_dir), IsEmpty());
     // A bridge of a configuration stays, as upstream's plugin leaves it; its ports do not.
     for (const char* bridge : {"lnmine0", "lnc0", "lnf0", "lnw0"}) {
@@ -350,7 +351,7 @@ TEST_F(EngineTest, UnknownPlugin_IsNotReady) {
   ASSERT_TRUE(NetworkIs("linnet"));
   // What was never there has nothing to undo, but nobody can know that: it is tried until the plugin says so.
   LoggingPlugin("weave", "true");
-  EXPECT_TRUE(Eventually([&] { return Records().empty(); }));
+  EXPECT_TRUE(Eventually([&] { return Records().empty() && Names(options_.state_dir + "/attaching").empty(); }));
 }
 
 TEST_F(EngineTest, ForeignPlugin_Alone) {
@@ -482,7 +483,10 @@ TEST_F(EngineTest, Recover_AdoptsTheKnownAndRemovesTheRest) {
   const std::string results = options_.cache_dir + "/results/";
   cni::Record intent = LN_ASSERT_OK(cni::ParseRecord(ReadFile(results + "linnet-pod3-eth0").value_or("")));
   intent.result.clear();
-  LN_EXPECT_OK(ReplaceFile(results + "linnet-pod3-eth0", cni::DumpRecord(intent)));
+  LN_EXPECT_OK(RemoveFile(results + "linnet-pod3-eth0"));
+  LN_EXPECT_OK(ReplaceFile(options_.state_dir + "/attaching/linnet-pod3-eth0", cni::DumpRecord(intent)));
+  intent.container_id = "pod1";  // died between the record and the removal of the intent
+  LN_EXPECT_OK(ReplaceFile(options_.state_dir + "/attaching/linnet-pod1-eth0", cni::DumpRecord(intent)));
   LN_EXPECT_OK(ReplaceFile(options_.ipam_dir + "/linnet/10.83.0.77", "nobody\r\neth0"));
   LN_EXPECT_OK(ReplaceFile(options_.ipam_dir + "/linnet/10.83.0.78", "torn\r\neth0"));
   LN_EXPECT_OK(ReplaceFile(results + "linnet-torn-eth0", ""));
@@ -526,6 +530,18 @@ TEST_F(EngineTest, Detach_BeforeRecover_WorksFromTheRecord) {
   LN_EXPECT_OK(engine_->Detach(Pod("pod1")));
   EXPECT_THAT(Leases(), IsEmpty());
   EXPECT_THAT(Records(), IsEmpty());
+}
+
+TEST_F(EngineTest, Detach_WithoutARecord_UndoesByOwner) {
+  LN_EXPECT_OK(Attach("pod1"));
+  LN_EXPECT_OK(Attach("pod2"));
+  engine_.reset();
+  LN_EXPECT_OK(RemoveAll(options_.cache_dir));
+  Start();
+  LN_EXPECT_OK(engine_->Detach(Pod("pod1")));
+  EXPECT_THAT(Leases(), SizeIs(2)) << "pod2's";
+  LN_EXPECT_OK(engine_->Detach(Pod("pod2")));
+  EXPECT_THAT(Leases(), IsEmpty());
 }
 
 TEST_F(EngineTest, NamespaceReplaced_NothingOfItIsTouched) {
@@ -599,7 +615,8 @@ TEST_F(EngineTest, OneThread_CostOfAttachAndDetach) {
   }
   std::sort(attach.begin(), attach.end());
   std::sort(detach.begin(), detach.end());
-  std::printf("attach p50 %.2f ms p95 %.2f ms, detach p50 %.2f ms p95 %.2f ms\n", attach[50], attach[95], detach[25], detach[47]);
+  std::printf("attach best %.2f ms p50 %.2f ms p95 %.2f ms, detach best %.2f ms p50 %.2f ms p95 %.2f ms\n", attach[0], attach[50],
+              attach[95], detach[0], detach[25], detach[47]);
   EXPECT_LT(attach[50], 25.0);
 }
 
