@@ -183,10 +183,7 @@ Result<void> ValidateContainer(const ContainerConfig& config, const PodConfig& p
   if (s.privileged && !pod.privileged) {
     return InvalidArgument("security_context.privileged: the pod is not privileged");
   }
-  if (s.namespaces.network != pod.namespaces.network) {
-    return InvalidArgument("namespace_options.network: differs from the pod's");
-  }
-  if (s.namespaces.ipc != pod.namespaces.ipc) return InvalidArgument("namespace_options.ipc: differs from the pod's");
+  // Network and ipc are the pod's, whatever stands here: clients leave them out (critest), as other runtimes allow.
   LN_TRY(CheckUserNamespace(s.namespaces));
   if (s.namespaces.userns && PodHasUserNamespace(s.namespaces) != PodHasUserNamespace(pod.namespaces)) {
     return InvalidArgument("namespace_options.userns_options: differs from the pod's");

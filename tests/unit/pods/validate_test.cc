@@ -97,7 +97,6 @@ TEST(ValidateContainer, Bad_NamesTheField) {
       {"negative user", [](ContainerConfig& c) { c.security.run_as_user = -1; }, "run_as_user"},
       {"user beyond 31 bits", [](ContainerConfig& c) { c.security.run_as_user = 4294967296; }, "run_as_user"},
       {"privileged in a plain pod", [](ContainerConfig& c) { c.security.privileged = true; }, "privileged"},
-      {"network differs", [](ContainerConfig& c) { c.security.namespaces.network = NsMode::kNode; }, "network"},
       {"target without id", [](ContainerConfig& c) { c.security.namespaces.pid = NsMode::kTarget; }, "target_id"},
       {"mount onto root", [](ContainerConfig& c) { c.mounts = {{.container_path = "/.", .host_path = "/tmp"}}; }, "container_path"},
       {"relative source", [](ContainerConfig& c) { c.mounts = {{.container_path = "/a", .host_path = "tmp"}}; }, "host_path"},
