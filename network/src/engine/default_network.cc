@@ -146,15 +146,26 @@ Result<std::vector<Cidr>> DefaultNetwork::Subnets() {
   return *std::move(stored);
 }
 
+Result<std::shared_ptr<const cni::NetworkConf>> DefaultNetwork::Make() {
+  const std::vector<Cidr> subnets = LN_TRY_CTX(Subnets(), "built-in network");
+  cni::NetworkConf conf = LN_TRY(cni::ParseConfList(DefaultConfList(options_.name, options_.bridge, subnets)));
+  conf.source = "built-in";
+  return std::make_shared<const cni::NetworkConf>(std::move(conf));
+}
+
 Result<std::shared_ptr<const cni::NetworkConf>> DefaultNetwork::Get() {
   MutexLock lock(mu_);
-  if (!network_) {
-    const std::vector<Cidr> subnets = LN_TRY_CTX(Subnets(), "built-in network");
-    cni::NetworkConf conf = LN_TRY(cni::ParseConfList(DefaultConfList(options_.name, options_.bridge, subnets)));
-    conf.source = "built-in";
-    network_ = std::make_shared<const cni::NetworkConf>(std::move(conf));
-  }
+  if (network_) return network_;
+  auto made = Make();
+  failure_ = made ? std::string() : made.error().message();
+  if (!made) return std::move(made).error();
+  network_ = *std::move(made);
   return network_;
+}
+
+std::string DefaultNetwork::failure() const {
+  MutexLock lock(mu_);
+  return failure_;
 }
 
 std::shared_ptr<const cni::NetworkConf> DefaultNetwork::Known() {

@@ -40,16 +40,20 @@ class DefaultNetwork {
   Result<std::shared_ptr<const cni::NetworkConf>> Get();
   // As Get, but null where no subnets were ever chosen: nothing can be left over of it.
   std::shared_ptr<const cni::NetworkConf> Known();
+  // Why Get failed the last time; empty: it did not, or was never asked.
+  std::string failure() const;
   // "10.1.2.0/24" or "10.1.2.0/24,fd00:1::/64": for new pods, remembered. The same again: nothing happens.
   Result<void> SetPodCidr(const std::string& cidrs);
 
  private:
+  Result<std::shared_ptr<const cni::NetworkConf>> Make() LN_REQUIRES(mu_);
   Result<std::vector<Cidr>> Subnets() LN_REQUIRES(mu_);
   Result<void> Store(const char* source, const std::vector<Cidr>& subnets) const;
   std::string StatePath() const;
 
   const DefaultNetworkOptions options_;
-  Mutex mu_;
+  mutable Mutex mu_;
+  std::string failure_ LN_GUARDED_BY(mu_);
   std::shared_ptr<const cni::NetworkConf> network_ LN_GUARDED_BY(mu_);
 };
 

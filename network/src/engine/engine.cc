@@ -65,6 +65,8 @@ EngineImpl::EngineImpl(const EngineOptions& options, Parts parts)
 Result<std::unique_ptr<EngineImpl>> EngineImpl::Make(const EngineOptions& options, Parts parts) {
   std::unique_ptr<EngineImpl> engine(new EngineImpl(options, std::move(parts)));
   LN_TRY_CTX(engine->LinkDelegates(), "links to the built-in plugins");
+  // What is configured is wrong now or never; what is chosen waits for the first pod.
+  if (!options.subnets.empty()) LN_TRY(engine->default_.Get());
   // Watched first, read then: nothing is missed in between.
   auto watcher = DirWatcher::Create(options.conf_dir, [raw = engine.get()] { raw->Reload(); });
   if (watcher) {
@@ -213,9 +215,10 @@ EngineStatus EngineImpl::Status() {
     out.network = selection.network->name;
     out.source = selection.network->source;
   } else if (selection.rules == Rules::kBuiltin) {
-    out.ready = true;
     out.network = default_.name();
     out.source = "built-in";
+    out.message = default_.failure();
+    out.ready = out.message.empty();
   }
   if (!selection.error.empty()) {
     out.ready = false;

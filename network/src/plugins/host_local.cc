@@ -16,6 +16,7 @@ namespace {
 
 constexpr std::string_view kDefaultDataDir = "/var/lib/cni/networks";
 constexpr std::size_t kMaxResolvConfBytes = 64U << 10;
+constexpr auto kLockTimeout = std::chrono::seconds(10);
 
 struct Conf {
   std::vector<ipam::RangeSet> sets;
@@ -117,7 +118,7 @@ class HostLocal final : public Plugin {
     cni::AddResult result;
     if (!conf.resolv_conf.empty()) result.dns = LN_TRY(ReadResolvConf(conf.resolv_conf));
     ipam::LeaseStore* store = LN_TRY(StoreOf(context, request));
-    for (const ipam::Lease& lease : LN_TRY(store->Acquire(KeyOf(request), conf.sets, conf.requested, request.deadline))) {
+    for (const ipam::Lease& lease : LN_TRY(store->Acquire(KeyOf(request), conf.sets, conf.requested, LockDeadline(request)))) {
       result.ips.push_back({.interface = {}, .address = lease.address, .gateway = lease.gateway});
     }
     result.routes = conf.routes;
@@ -126,14 +127,14 @@ class HostLocal final : public Plugin {
 
   Result<void> Check(PluginContext& context, const PluginRequest& request) override {
     ipam::LeaseStore* store = LN_TRY(StoreOf(context, request));
-    const bool held = LN_TRY(store->Holds(KeyOf(request), request.deadline));
+    const bool held = LN_TRY(store->Holds(KeyOf(request), LockDeadline(request)));
     if (held) return Ok();
     return NotFound("host-local: Failed to find address added by container " + request.container_id);
   }
 
   Result<void> Del(PluginContext& context, const PluginRequest& request) override {
     ipam::LeaseStore* store = LN_TRY(StoreOf(context, request));
-    return store->Release(KeyOf(request), request.deadline);
+    return store->Release(KeyOf(request), LockDeadline(request));
   }
 
   Result<void> Gc(PluginContext& context, const PluginRequest& request, const std::vector<ValidAttachment>& valid) override {
@@ -145,7 +146,7 @@ class HostLocal final : public Plugin {
       return key.ifname.empty() || std::find(it->second.begin(), it->second.end(), key.ifname) != it->second.end();
     };
     ipam::LeaseStore* store = LN_TRY(StoreOf(context, request));
-    LN_TRY(store->Sweep(keep, request.deadline));
+    LN_TRY(store->Sweep(keep, LockDeadline(request)));
     return Ok();
   }
 
@@ -153,13 +154,17 @@ class HostLocal final : public Plugin {
     const Conf conf = LN_TRY(ParseConf(request));
     ipam::LeaseStore* store = LN_TRY(StoreOf(context, request));
     for (const ipam::RangeSet& set : conf.sets) {
-      if (LN_TRY(store->Free(set, request.deadline)) > 0) continue;
+      if (LN_TRY(store->Free(set, LockDeadline(request))) > 0) continue;
       return cni::CniError(cni::ErrorCode::kNotAvailable, "no IP addresses available in range set: " + set.str());
     }
     return Ok();
   }
 
  private:
+  // Another program that never gives the lock back must not hold up a pod whose caller set no limit.
+  static Deadline LockDeadline(const PluginRequest& request) {
+    return std::min(request.deadline, std::chrono::steady_clock::now() + kLockTimeout);
+  }
   static ipam::LeaseKey KeyOf(const PluginRequest& request) { return {request.container_id, request.ifname}; }
 
   // One store for each directory, for as long as the plugin lives.
