@@ -19,6 +19,7 @@ using keeper::Type;
 
 // A keeper that hangs up again and again (another daemon takes it over) is left to that daemon.
 constexpr int kMaxReconnects = 16;
+constexpr auto kReconnectSpan = std::chrono::seconds(10);
 
 Error Gone() { return Unavailable("the pod's keeper is gone"); }
 
@@ -350,7 +351,11 @@ void KeeperClient::OnSocket() {
 void KeeperClient::Reconnect() {
   {
     MutexLock lock(mu_);
-    if (lost_ || silent_ || ++reconnects_ > kMaxReconnects) return;
+    if (lost_ || silent_) return;
+    const auto now = std::chrono::steady_clock::now();
+    if (now - last_reconnect_ > kReconnectSpan) reconnects_ = 0;
+    last_reconnect_ = now;
+    if (++reconnects_ > kMaxReconnects) return;
   }
   auto socket = connect_();
   if (!socket) return;  // dead: the pidfd tells

@@ -142,7 +142,8 @@ class KeeperClient : public std::enable_shared_from_this<KeeperClient> {
   std::set<ContainerId> listed_ LN_GUARDED_BY(mu_);  // while a list arrives
   std::optional<Number> regreeting_ LN_GUARDED_BY(mu_);
   int keeper_pid_ LN_GUARDED_BY(mu_) = 0;
-  int reconnects_ LN_GUARDED_BY(mu_) = 0;
+  int reconnects_ LN_GUARDED_BY(mu_) = 0;  // within kReconnectSpan of the last
+  std::chrono::steady_clock::time_point last_reconnect_ LN_GUARDED_BY(mu_);
   bool set_up_ LN_GUARDED_BY(mu_) = false;
   bool silent_ LN_GUARDED_BY(mu_) = true;  // nobody is told of its death
   bool lost_ LN_GUARDED_BY(mu_) = false;

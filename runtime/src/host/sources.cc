@@ -37,7 +37,8 @@ bool IsBelow(const std::string& path, const std::string& top) {
   return path.size() > top.size() && path.starts_with(top) && path[top.size()] == '/';
 }
 
-Result<UniqueFd> OpenBindSource(const std::string& path, const std::string& pod_dir) {
+Result<UniqueFd> OpenBindSource(const std::string& source, const std::string& pod_dir) {
+  const std::string path = CleanPath(source);
   if (pod_dir.size() > 1 && IsBelow(path, pod_dir)) {
     const UniqueFd dir = LN_TRY(Open(pod_dir, O_PATH | O_DIRECTORY));
     return OpenAt2(dir, path.substr(pod_dir.size() + 1), O_PATH, 0, RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH);

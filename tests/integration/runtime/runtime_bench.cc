@@ -81,6 +81,32 @@ TEST_F(RuntimeBench, OwnPid) { Cycle(NamespaceMode::kContainer, std::chrono::mil
 TEST_F(RuntimeBench, PodPid) { Cycle(NamespaceMode::kPod, std::chrono::milliseconds(3), 100, "pid: the pod's, gaps of 3 ms"); }
 TEST_F(RuntimeBench, AfterIdle) { Cycle(NamespaceMode::kContainer, std::chrono::milliseconds(300), 20, "pid: container's own, gaps of 300 ms"); }
 
+TEST_F(RuntimeBench, FourClients) {
+  constexpr int kEach = 50;
+  std::vector<PodSpec> pods;
+  for (int i = 0; i < 4 * kEach; ++i) pods.push_back(MakePod());
+  const auto begin = steady_clock::now();
+  std::vector<std::thread> clients;
+  for (int t = 0; t < 4; ++t) {
+    clients.emplace_back([&, t] {
+      for (int i = 0; i < kEach; ++i) {
+        const PodSpec& pod = pods[static_cast<std::size_t>(t * kEach + i)];
+        LN_EXPECT_OK(runtime_->StartPod(pod, In(seconds(5))));
+        ContainerSpec c = MakeContainer(pod.id, "");
+        c.spec.process.args = {"sleep", "1000"};
+        LN_EXPECT_OK(runtime_->CheckContainer(pod.id, c));
+        LN_EXPECT_OK(runtime_->StartContainer(pod.id, c, In(seconds(5))));
+        LN_EXPECT_OK(runtime_->Signal(pod.id, c.id, 9));
+        LN_EXPECT_OK(runtime_->WaitExit(pod.id, c.id, In(seconds(5))));
+        LN_EXPECT_OK(runtime_->RemovePod(pod.id, ""));
+      }
+    });
+  }
+  for (std::thread& client : clients) client.join();
+  const double time = std::chrono::duration<double>(steady_clock::now() - begin).count();
+  std::printf("four clients: %.0f pods/s started, killed and removed\n", 4 * kEach / time);
+}
+
 TEST_F(RuntimeBench, MemoryAndIdle) {
   std::vector<Started> pods;
   for (int i = 0; i < 50; ++i) pods.push_back(Run("exec sleep 1000"));
