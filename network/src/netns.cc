@@ -3,15 +3,18 @@
 #include <fcntl.h>
 #include <linux/magic.h>
 #include <linux/nsfs.h>
+#include <net/if.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
+#include <cstring>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -108,6 +111,25 @@ Result<void> VisitNetns(FdRef netns, const std::function<Result<void>()>& visit)
   });
 }
 
+namespace {
+
+// What a pod's namespace needs in any case, done before there is a pod.
+Result<UniqueFd> NewReadyNetns() {
+  UniqueFd out = LN_TRY(NewNetns());
+  // A namespace without its `lo` up is as good: the loopback plugin looks after it.
+  (void)VisitNetns(out, []() -> Result<void> {
+    const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    ifreq request{};
+    std::memcpy(request.ifr_name, "lo", 3);
+    request.ifr_flags = IFF_UP;
+    (void)::ioctl(socket.get(), SIOCSIFFLAGS, &request);
+    return Ok();
+  });
+  return out;
+}
+
+}  // namespace
+
 std::string PinPath(const std::string& netns_dir, std::string_view instance, std::string_view pod) {
   return JoinPath(netns_dir, PinPrefix(instance).append(pod));
 }
@@ -176,7 +198,7 @@ struct NetnsPool::State {
         continue;
       }
       mu.Unlock();
-      auto made = NewNetns();
+      auto made = NewReadyNetns();
       mu.Lock();
       if (made) {
         stock.push_back(*std::move(made));

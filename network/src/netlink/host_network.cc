@@ -114,6 +114,7 @@ Result<BridgeState> HostNetwork::EnsureBridge(const BridgeSpec& spec, Freshness 
   if (impl_->options.mode == NftMode::kDaemon) {
     const auto use = spec.routed ? BridgeUse::kRouted : BridgeUse::kLayer2;
     LN_TRY(impl_->nft->Add("@" + spec.name, BridgeElements(spec.name, state.mac, use)));
+    if (!spec.gateways.empty()) LN_TRY(impl_->nft->AdmitForwarding(spec.name));
   }
   impl_->bridges.insert_or_assign(spec.name, Impl::Known{spec, state});
   return state;
@@ -122,6 +123,20 @@ Result<BridgeState> HostNetwork::EnsureBridge(const BridgeSpec& spec, Freshness 
 void HostNetwork::BridgeSettled(const std::string& name) {
   const MutexLock lock(impl_->bridges_mu);
   if (const auto known = impl_->bridges.find(name); known != impl_->bridges.end()) known->second.state.settling = false;
+}
+
+Result<void> HostNetwork::Heal() {
+  LN_TRY(impl_->nft->Verify());
+  if (impl_->options.mode == NftMode::kExec) return Ok();
+  std::vector<std::string> forwarded;
+  {
+    const MutexLock lock(impl_->bridges_mu);
+    for (const auto& [name, known] : impl_->bridges) {
+      if (!known.spec.gateways.empty()) forwarded.push_back(name);
+    }
+  }
+  for (const std::string& name : forwarded) LN_TRY(impl_->nft->AdmitForwarding(name));
+  return Ok();
 }
 
 // --- host ends

@@ -56,6 +56,10 @@ class HostNetwork {
   // Its addresses have been seen ready: later answers of EnsureBridge say so.
   void BridgeSettled(const std::string& name);
 
+  // What Status does every few seconds: the tables are built again where somebody flushed them, and iptables goes on
+  // forwarding for the bridges.
+  Result<void> Heal();
+
   // --- host ends of pods
   // The veth's end on the host: the same for the same attachment, at most 15 bytes, recognisable by sweeps.
   std::string LinkName(std::string_view container_id, std::string_view ifname) const;

@@ -16,6 +16,8 @@ namespace {
 
 constexpr std::uint32_t kDoomedGroup = 0x6c6e6e74;  // "lnnt": nobody else's
 
+constexpr std::size_t kGroup = 8;
+
 bool IsAbsent(const Error& error) { return error.IsErrno(ENODEV); }
 
 }  // namespace
@@ -71,7 +73,12 @@ void LinkReaper::State::Reap(const std::vector<Item>& items) {
     for (const Item& item : items) {
       if (socket->IndexOf(item.name) != 0) names.push_back(item.name);
     }
-    if (auto done = DeleteLinks(*socket, names); !done) log::Debug("delete links", {{"err", done.error()}});
+    // The kernel lets nobody else change links meanwhile: a few at a time.
+    for (std::size_t i = 0; i < names.size(); i += kGroup) {
+      const auto first = names.begin() + static_cast<std::ptrdiff_t>(i);
+      const std::vector<std::string> group(first, first + static_cast<std::ptrdiff_t>(std::min(kGroup, names.size() - i)));
+      if (auto done = DeleteLinks(*socket, group); !done) log::Debug("delete links", {{"err", done.error()}});
+    }
   } else {
     log::Debug("delete links", {{"err", socket.error()}});
   }

@@ -7,6 +7,8 @@
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
+#include <bit>
+
 #include "linnet/base/check.h"
 
 namespace linnet::network {
@@ -15,6 +17,10 @@ namespace {
 constexpr std::size_t kMaxMessage = 4096;
 constexpr std::size_t kMaxComment = 127;
 constexpr std::uint8_t kUserdataComment = 0;  // NFTNL_UDATA_SET_ELEM_COMMENT
+
+// NFTNL_UDATA_SET_KEYBYTEORDER, its length, BYTEORDER_HOST_ENDIAN.
+constexpr std::uint8_t kHostOrder[] = {0, 4, std::endian::native == std::endian::little, 0, 0,
+                                       std::endian::native == std::endian::big};
 
 constexpr std::uint16_t NftType(int type) { return static_cast<std::uint16_t>((NFNL_SUBSYS_NFTABLES << 8) | type); }
 
@@ -94,18 +100,14 @@ void NftBatch::AddSet(const NftTableName& table, const NftSetSpec& set) {
     PutU32(m, NFTA_SET_DATA_TYPE, set.data_type);
     PutU32(m, NFTA_SET_DATA_LEN, set.data_length);
   }
+  // Host byte order, for `nft list`: else it shows nothing for names of interfaces.
+  if (set.host_order) mnl_attr_put(m, NFTA_SET_USERDATA, sizeof(kHostOrder), kHostOrder);
   Close();
 }
 
 void NftBatch::AddRule(const NftTableName& table, nftnl_rule* rule, const std::string& what) {
   nlmsghdr* m = Begin(NftType(NFT_MSG_NEWRULE), table.family, NLM_F_CREATE | NLM_F_APPEND, "add rule: " + what);
   nftnl_rule_set_str(rule, NFTNL_RULE_TABLE, table.name.c_str());
-  nftnl_rule_nlmsg_build_payload(m, rule);
-  Close();
-}
-
-void NftBatch::InsertRule(NftFamily family, nftnl_rule* rule, const std::string& what) {
-  nlmsghdr* m = Begin(NftType(NFT_MSG_NEWRULE), family, NLM_F_CREATE, "insert rule: " + what);
   nftnl_rule_nlmsg_build_payload(m, rule);
   Close();
 }

@@ -13,8 +13,8 @@ struct nftnl_rule;
 
 namespace linnet::network {
 
-// Families as nfgenmsg has them.
-enum class NftFamily : std::uint8_t { kInet = 1, kBridge = 7 };
+// Families as nfgenmsg has them. kIpv4 and kIpv6: iptables' tables, where linnet has rules but no table.
+enum class NftFamily : std::uint8_t { kInet = 1, kIpv4 = 2, kBridge = 7, kIpv6 = 10 };
 
 struct NftTableName {
   NftFamily family = NftFamily::kInet;
@@ -35,6 +35,7 @@ struct NftSetSpec {
   std::string name;
   std::uint32_t key_type = 0, key_length = 0;
   std::uint32_t data_type = 0, data_length = 0;  // maps
+  bool host_order = false;                       // of the key: names of interfaces
   bool is_map() const { return data_length != 0; }
 };
 
@@ -57,8 +58,6 @@ class NftBatch {
   void AddChain(const NftTableName& table, const NftChainSpec& chain);
   void AddSet(const NftTableName& table, const NftSetSpec& set);
   void AddRule(const NftTableName& table, nftnl_rule* rule, const std::string& what);
-  // Before the chain's first rule (iptables' chains) instead of behind its last.
-  void InsertRule(NftFamily family, nftnl_rule* rule, const std::string& what);
   // `comment` is shown by `nft list`; at most 127 bytes.
   void AddElement(const std::string& table, const NftElement& element, std::string_view comment);
   void DelElement(const std::string& table, const NftElement& element);

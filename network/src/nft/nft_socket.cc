@@ -252,30 +252,35 @@ Result<std::optional<OwnedElement>> NftSocket::FindElement(const std::string& ta
   return std::optional<OwnedElement>(std::move(found.front()));
 }
 
-Result<std::vector<NftSocket::BaseChain>> NftSocket::ListForwardChains(std::uint8_t family) {
-  std::vector<BaseChain> chains;
-  LN_TRY(Ask(NFT_MSG_GETCHAIN, family, true, "nftables: list chains", {}, [&](const nlmsghdr* m) {
-    const Attributes a = AttributesOf(m);
-    if (a[NFTA_CHAIN_HOOK] == nullptr || Text(a[NFTA_CHAIN_TYPE]) != "filter") return;
-    if (U32(Nested(a[NFTA_CHAIN_HOOK])[NFTA_HOOK_HOOKNUM]) != NF_INET_FORWARD) return;
-    chains.push_back({Text(a[NFTA_CHAIN_TABLE]), Text(a[NFTA_CHAIN_NAME]),
-                      a[NFTA_CHAIN_POLICY] != nullptr && U32(a[NFTA_CHAIN_POLICY]) == NF_DROP});
-  }));
-  return chains;
+Result<bool> NftSocket::ChainDrops(const NftTableName& table, const std::string& chain) {
+  bool drops = false;
+  auto done = Ask(
+      NFT_MSG_GETCHAIN, static_cast<std::uint8_t>(table.family), false, "nftables: look up chain " + chain,
+      [&](nlmsghdr* m) {
+        mnl_attr_put_strz(m, NFTA_CHAIN_TABLE, table.name.c_str());
+        mnl_attr_put_strz(m, NFTA_CHAIN_NAME, chain.c_str());
+      },
+      [&](const nlmsghdr* m) {
+        const nlattr* policy = AttributesOf(m)[NFTA_CHAIN_POLICY];
+        drops = policy != nullptr && U32(policy) == NF_DROP;
+      });
+  if (!done && done.error().IsErrno(ENOENT)) return false;
+  if (!done) return std::move(done).error();
+  return drops;
 }
 
-Result<std::vector<std::string>> NftSocket::ListRuleData(std::uint8_t family, const std::string& table,
-                                                         const std::string& chain) {
+Result<std::vector<std::string>> NftSocket::ListRuleData(const NftTableName& table, const std::string& chain) {
   std::vector<std::string> data;
-  LN_TRY(Ask(
-      NFT_MSG_GETRULE, family, true, "nftables: list rules of " + chain,
+  auto done = Ask(
+      NFT_MSG_GETRULE, static_cast<std::uint8_t>(table.family), true, "nftables: list rules of " + chain,
       [&](nlmsghdr* m) {
-        mnl_attr_put_strz(m, NFTA_RULE_TABLE, table.c_str());
+        mnl_attr_put_strz(m, NFTA_RULE_TABLE, table.name.c_str());
         mnl_attr_put_strz(m, NFTA_RULE_CHAIN, chain.c_str());
       },
       [&](const nlmsghdr* m) {
         if (std::string bytes = Bytes(AttributesOf(m)[NFTA_RULE_USERDATA]); !bytes.empty()) data.push_back(std::move(bytes));
-      }));
+      });
+  if (!done) return std::move(done).error();
   return data;
 }
 

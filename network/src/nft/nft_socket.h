@@ -33,14 +33,10 @@ class NftSocket {
   Result<std::vector<std::string>> ListSets(const NftTableName& table);
   Result<std::vector<OwnedElement>> ListElements(const NftTableName& table, const std::string& set);
   Result<std::optional<OwnedElement>> FindElement(const std::string& table, const NftElement& key);
-  struct BaseChain {
-    std::string table, name;
-    bool drops = false;  // its policy
-  };
-  // IPv4 and IPv6 base chains of filter type at the forward hook, which is where iptables' policies stand.
-  Result<std::vector<BaseChain>> ListForwardChains(std::uint8_t family);
+  // A base chain whose policy is "drop". No such chain: no.
+  Result<bool> ChainDrops(const NftTableName& table, const std::string& chain);
   // User data of the rules of a chain.
-  Result<std::vector<std::string>> ListRuleData(std::uint8_t family, const std::string& table, const std::string& chain);
+  Result<std::vector<std::string>> ListRuleData(const NftTableName& table, const std::string& chain);
 
  private:
   explicit NftSocket(UniqueFd fd) : fd_(std::move(fd)) {}

@@ -1,10 +1,16 @@
 #include "nft/nft_table.h"
 
+#include <netinet/in.h>
+
+#include <linux/netfilter.h>
+#include <linux/netfilter/nf_tables.h>
+
 #include <algorithm>
 #include <cerrno>
 
 #include "netlink/names.h"
 #include "nft/elements.h"
+#include "nft/rule_builder.h"
 #include "nft/schema.h"
 
 namespace linnet::network {
@@ -264,6 +270,32 @@ Result<void> NftTable::Recover(const std::function<bool(const std::string& owner
   inet_ = LN_TRY(socket_.TableHandle(Name(NftFamily::kInet))).has_value();
   bridge_ = LN_TRY(socket_.TableHandle(Name(NftFamily::kBridge))).has_value();
   return inet_ || bridge_ ? Rebuild() : Ok();
+}
+
+Result<void> NftTable::AdmitForwarding(const std::string& link) {
+  const MutexLock lock(mu_);
+  for (const NftFamily family : {NftFamily::kIpv4, NftFamily::kIpv6}) {
+    const NftTableName table{family, "filter"};
+    if (!LN_TRY(socket_.ChainDrops(table, "FORWARD"))) continue;
+    const std::string mark = options_.name + " " + link;
+    NftBatch batch;
+    const auto present = LN_TRY(socket_.ListRuleData(table, "FORWARD"));
+    for (const bool in : {true, false}) {
+      const std::string comment = mark + (in ? " in" : " out");
+      const auto same = [&](const std::string& data) { return data.find(comment) != std::string::npos; };
+      if (std::any_of(present.begin(), present.end(), same)) continue;
+      RuleBuilder rule(family, "FORWARD", comment);
+      // With the NUL: the whole name, as iptables writes it.
+      rule.LoadMeta(in ? NFT_META_IIFNAME : NFT_META_OIFNAME)
+          .Compare(std::string_view(link.c_str(), link.size() + 1))
+          .Counter()
+          .Verdict(NF_ACCEPT)
+          .Comment(comment);
+      batch.AddRule(table, rule.get(), comment);
+    }
+    if (!batch.empty()) LN_TRY_CTX(socket_.Commit(batch), "let iptables forward for " + link);
+  }
+  return Ok();
 }
 
 // --- one writer of many

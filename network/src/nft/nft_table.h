@@ -47,6 +47,10 @@ class NftTable {
   Result<std::vector<NftElement>> Of(const std::string& owner);
   // The tables are there as far as they were made: else they are built again. Two questions to the kernel.
   Result<void> Verify();
+  // iptables (Docker, ufw) may drop by policy what it does not know; an accept in another table does not help. Where its
+  // FORWARD chain does so, rules for `link` are put behind its last one: what it says itself comes first. Only iptables-nft
+  // can be seen; with iptables-legacy the administrator has to do it.
+  Result<void> AdmitForwarding(const std::string& link);
   // Takes the elements that the kernel has into the mirror, as far as `keep` wants them, and builds the tables again.
   Result<void> Recover(const std::function<bool(const std::string& owner)>& keep);
 

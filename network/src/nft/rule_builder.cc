@@ -152,6 +152,11 @@ RuleBuilder& RuleBuilder::Dnat(std::uint8_t family, std::uint32_t address_word, 
   return *this;
 }
 
+RuleBuilder& RuleBuilder::Counter() {
+  (void)Expression("counter");
+  return *this;
+}
+
 RuleBuilder& RuleBuilder::Masquerade(bool fully_random) {
   nftnl_expr* e = Expression("masq");
   if (fully_random) nftnl_expr_set_u32(e, NFTNL_EXPR_MASQ_FLAGS, NF_NAT_RANGE_PROTO_RANDOM_FULLY);

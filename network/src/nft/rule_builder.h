@@ -43,6 +43,7 @@ class RuleBuilder {
   // --- ends
   RuleBuilder& Verdict(int code, const std::string& chain = {});
   RuleBuilder& Dnat(std::uint8_t family, std::uint32_t address_word, std::uint32_t port_word);
+  RuleBuilder& Counter();
   RuleBuilder& Masquerade(bool fully_random);
   // Seen by `nft list`.
   RuleBuilder& Comment(const std::string& text);

@@ -328,7 +328,7 @@ class BridgePlugin final : public Plugin {
   }
 
   Result<void> Status(PluginContext& context, const PluginRequest& request) override {
-    LN_TRY(context.host.nft().Verify());
+    LN_TRY(context.host.Heal());
     const BridgeConf conf = LN_TRY(ParseBridgeConf(request));
     return conf.ipam_type.empty() ? Ok() : context.delegates->Status(conf.ipam_type, request);
   }

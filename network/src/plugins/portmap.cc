@@ -133,7 +133,7 @@ class PortmapPlugin final : public Plugin {
         NftTable::Part::kHostPorts);
   }
 
-  Result<void> Status(PluginContext& context, const PluginRequest&) override { return context.host.nft().Verify(); }
+  Result<void> Status(PluginContext& context, const PluginRequest&) override { return context.host.Heal(); }
 
   Result<void> Restore(PluginContext& context, const PluginRequest& request) override {
     if (!request.prev_result) return Ok();

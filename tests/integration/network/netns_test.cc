@@ -1,0 +1,99 @@
+// Namespaces: made, pinned, pooled.
+#include "netns.h"
+
+#include <fcntl.h>
+#include <gtest/gtest.h>
+#include <sys/stat.h>
+#include <unistd.h>
+
+#include <chrono>
+#include <thread>
+
+#include "linnet/base/file.h"
+#include "linnet/testing/result.h"
+
+namespace linnet::network {
+namespace {
+
+constexpr const char* kDir = "/run/netns";
+
+Result<NetnsId> PinnedId(const std::string& path) {
+  const UniqueFd fd = LN_TRY(OpenPinned(path));
+  return IdentityOf(fd);
+}
+
+class Netns : public ::testing::Test {
+ protected:
+  void SetUp() override {
+    if (std::getenv("LINNET_ISOLATED") == nullptr) GTEST_SKIP() << "runs under contrib/lib/isolated only";
+  }
+};
+
+TEST_F(Netns, VisitDoesNotMoveTheCaller) {
+  const NetnsId own = LN_ASSERT_OK(OwnNetns());
+  const UniqueFd made = LN_ASSERT_OK(NewNetns());
+  EXPECT_NE(LN_ASSERT_OK(IdentityOf(made)), own);
+  NetnsId inside;
+  LN_EXPECT_OK(VisitNetns(made, [&]() -> Result<void> {
+    inside = LN_TRY(OwnNetns());
+    return Ok();
+  }));
+  EXPECT_EQ(inside, LN_ASSERT_OK(IdentityOf(made)));
+  EXPECT_EQ(LN_ASSERT_OK(OwnNetns()), own);
+  LN_EXPECT_ERROR(VisitNetns(made, [] { return Result<void>(NotFound("what the visit said")); }), Code::kNotFound,
+                  "what the visit said");
+}
+
+TEST_F(Netns, PinsComeBackAndGo) {
+  const UniqueFd made = LN_ASSERT_OK(NewNetns());
+  const std::string path = PinPath(kDir, "ab3d", "pod-1");
+  LN_EXPECT_OK(Pin(path, made));
+  EXPECT_EQ(LN_ASSERT_OK(PinnedId(path)), LN_ASSERT_OK(IdentityOf(made)));
+  // Another one takes its place.
+  const UniqueFd other = LN_ASSERT_OK(NewNetns());
+  LN_EXPECT_OK(Pin(path, other));
+  EXPECT_EQ(LN_ASSERT_OK(PinnedId(path)), LN_ASSERT_OK(IdentityOf(other)));
+  LN_EXPECT_OK(Unpin(path));
+  LN_EXPECT_OK(Unpin(path));
+  EXPECT_FALSE(Exists(path));
+  EXPECT_EQ(LN_ASSERT_OK(ReadFile("/proc/self/mountinfo")).find(path), std::string::npos);
+}
+
+TEST_F(Netns, WhatIsNoNamespaceIsNotFound) {
+  const std::string path = std::string(kDir) + "/file";
+  LN_EXPECT_OK(ReplaceFile(path, "x"));
+  LN_EXPECT_ERROR(OpenNetns(path), Code::kNotFound, "is not a network namespace");
+  LN_EXPECT_ERROR(OpenNetns(std::string(kDir) + "/absent"), Code::kNotFound, "absent");
+  LN_EXPECT_ERROR(OpenNetns("/proc/self/ns/mnt"), Code::kNotFound, "is not a network namespace");
+  LN_EXPECT_OK(Unpin(path));
+}
+
+TEST_F(Netns, ListsTheInstancesOwnPins) {
+  const UniqueFd made = LN_ASSERT_OK(NewNetns());
+  const std::string paths[] = {PinPath(kDir, "", "p2"), PinPath(kDir, "", "p1"), PinPath(kDir, "ab3d", "p3"),
+                               std::string(kDir) + "/cni-4711"};
+  for (const std::string& path : paths) LN_EXPECT_OK(Pin(path, made));
+  EXPECT_EQ(LN_ASSERT_OK(ListPins(kDir, "")), (std::vector<std::string>{"p1", "p2"}));
+  EXPECT_EQ(LN_ASSERT_OK(ListPins(kDir, "ab3d")), std::vector<std::string>{"p3"});
+  EXPECT_TRUE(LN_ASSERT_OK(ListPins("/run/no-such-directory", "")).empty());
+  for (const std::string& path : paths) LN_EXPECT_OK(Unpin(path));
+}
+
+TEST_F(Netns, PoolHandsOutDifferentOnesAndRefills) {
+  NetnsPool pool(3);
+  const auto filled = [&] {
+    for (int i = 0; i < 500 && pool.ready() < 3; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    return pool.ready() == 3;
+  };
+  ASSERT_TRUE(filled());
+  std::vector<UniqueFd> taken;
+  for (int i = 0; i < 8; ++i) taken.push_back(LN_ASSERT_OK(pool.Take()));
+  for (std::size_t i = 1; i < taken.size(); ++i) {
+    EXPECT_NE(LN_ASSERT_OK(IdentityOf(taken[i])), LN_ASSERT_OK(IdentityOf(taken[i - 1])));
+  }
+  EXPECT_TRUE(filled());
+  const NetnsPool none(0);
+}
+
+}  // namespace
+}  // namespace linnet::network
