@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include <array>
+#include <atomic>
 #include <future>
 #include <vector>
 
@@ -123,6 +124,7 @@ class KeeperClientTest : public ::testing::Test {
         std::move(pair.client), *loop_,
         KeeperClient::Callbacks{.on_exit = [this](const ContainerExit& e) { exits_.set_value(e); }, .on_lost = [this] { lost_.set_value(); }},
         [this]() -> Result<UniqueFd> {
+          if (reconnected_.exchange(true)) return NotFound("once is enough");
           Pair again = MakePair();
           again_.set_value(std::move(again.keeper));
           return std::move(again.client);
@@ -159,6 +161,7 @@ class KeeperClientTest : public ::testing::Test {
   std::promise<ContainerExit> exits_;
   std::promise<void> lost_;
   std::promise<UniqueFd> again_;
+  std::atomic<bool> reconnected_ = false;
 };
 
 const ContainerId kA = *ContainerId::Parse("a");
