@@ -48,9 +48,12 @@ Result<bool> PlanAddresses(RouteSocket& socket, RouteBatch& batch, std::uint32_t
     if (std::any_of(present.begin(), present.end(), same)) continue;
     for (const LinkAddress& a : present) {
       const bool also_wanted = std::find(spec.gateways.begin(), spec.gateways.end(), a.address) != spec.gateways.end();
-      // Routed: the gateway of an earlier pod CIDR stays, its pods go on using it.
-      if (spec.routed || also_wanted || IsLinkLocal(a.address.address()) || !InTheWay(a.address, wanted)) continue;
-      if (!spec.force_address) {
+      if (also_wanted || IsLinkLocal(a.address.address()) || !InTheWay(a.address, wanted)) continue;
+      // Routed: the gateway of an earlier pod CIDR stays, its pods go on using it. But IPv6 knows an address once, whatever
+      // its prefix.
+      const bool same_v6 = wanted.family() == Family::kV6 && a.address.address() == wanted.address();
+      if (spec.routed && !same_v6) continue;
+      if (!spec.force_address && !spec.routed) {
         return FailedPrecondition("\"" + spec.name + "\" already has an IP address different from " + wanted.str());
       }
       DelAddress(batch, index, a.address);

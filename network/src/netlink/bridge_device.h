@@ -32,7 +32,8 @@ struct BridgeState {
 // Errors: kFailedPrecondition a link of this name is no bridge, or the bridge has another address and force_address is off.
 Result<BridgeState> MakeBridge(RouteSocket& socket, const BridgeSpec& spec);
 
-// What upstream's bridge plugin refuses: another IPv4 address, or an overlapping IPv6 one.
+// What upstream's bridge plugin refuses: another IPv4 address, or an overlapping IPv6 one. On a routed bridge the subnets of
+// pods that came before a change of the pod CIDR live on: nothing is in the way there.
 bool InTheWay(const Cidr& present, const Cidr& wanted);
 
 }  // namespace linnet::network

@@ -91,6 +91,91 @@ TEST_F(Lifecycle, AnAddressIsFreeAsSoonAsDelReturns) {
   }
 }
 
+TEST_F(Lifecycle, OldSubnetsLiveOnWhenTheRoutedNetworkGetsAnother) {
+  Pod a = Add("pod-a", RoutedConf());
+  ipam_.v4_base = "10.99.7.";
+  ipam_.v4_prefix = 24;
+  ipam_.v6_base = "fd00:99::";
+  Pod b = Add("pod-b", RoutedConf());
+  EXPECT_TRUE(Ping(a.ns(), b.v4));
+  EXPECT_TRUE(Ping(a.ns(), "10.83.0.1"));
+  EXPECT_TRUE(Ping(b.ns(), "10.99.7.1"));
+  EXPECT_TRUE(PingSoon(b.ns(), a.v6));
+}
+
+TEST_F(Lifecycle, ALayer2BridgeHasOneAddressUnlessForced) {
+  Pod a = Add("pod-a", Layer2Conf());
+  ipam_.v4_base = "10.99.7.";
+  ipam_.v6 = false;
+  auto refused = TryAdd("pod-b", Layer2Conf());
+  ASSERT_FALSE(refused);
+  EXPECT_NE(refused.error().message().find("\"cni0\" already has an IP address different from 10.99.7.1/16"),
+            std::string::npos)
+      << refused.error().message();
+  Pod b = Add("pod-c", Layer2Conf(R"("forceAddress":true,)"));
+  EXPECT_TRUE(Ping(b.ns(), "10.99.7.1"));
+  EXPECT_EQ(Sh("ip -4 addr show cni0").find("10.83.0.1"), std::string::npos);
+}
+
+TEST_F(Lifecycle, Layer2WithoutAddressesJustConnects) {
+  const std::string conf = R"({"name":"net","type":"bridge","bridge":"cni0","hairpinMode":true,"portIsolation":true,"mtu":1400})";
+  Pod a = Add("pod-a", conf);
+  EXPECT_TRUE(a.result.ips.empty());
+  EXPECT_EQ(Sh("ip -4 -o addr show cni0"), "");
+  const std::string port = Sh("ip -d link show " + host_->LinkName("pod-a", "eth0"));
+  for (const char* part : {"hairpin on", "isolated on", "mtu 1400", "master cni0"}) {
+    EXPECT_NE(port.find(part), std::string::npos) << part << "\n" << port;
+  }
+  auto checked = Check(a);
+  EXPECT_TRUE(checked) << checked.error().message();
+  Sh("ip link set " + host_->LinkName("pod-a", "eth0") + " nomaster");
+  EXPECT_FALSE(Check(a)) << "CHECK sees a port that left the bridge";
+}
+
+TEST_F(Lifecycle, VlansNameWhatTheKernelLacks) {
+  auto pod = TryAdd("pod-a", R"({"name":"net","type":"bridge","bridge":"cni0","vlan":100})");
+  if (pod) {
+    EXPECT_NE(Sh("bridge vlan show dev " + host_->LinkName("pod-a", "eth0")).find("100 PVID"), std::string::npos);
+  } else {
+    EXPECT_NE(pod.error().message().find("CONFIG_BRIDGE_VLAN_FILTERING"), std::string::npos) << pod.error().message();
+    EXPECT_TRUE(Eventually([] { return IsEmpty(); })) << Census();
+  }
+}
+
+TEST_F(Lifecycle, TheResultIsUpstreams) {
+  Pod a = Add("pod-a", Layer2Conf());
+  ASSERT_EQ(a.result.interfaces.size(), 3U);
+  EXPECT_EQ(a.result.interfaces[0].name, "cni0");
+  EXPECT_EQ(a.result.interfaces[1].name, host_->LinkName("pod-a", "eth0"));
+  EXPECT_EQ(a.result.interfaces[2].name, "eth0");
+  EXPECT_EQ(a.result.interfaces[2].sandbox, "/run/netns/pod-a");
+  ASSERT_TRUE(Pin("/run/netns/look", a.ns()));
+  for (const auto& [show, interface] : {std::pair(std::string("ip link show cni0"), 0U),
+                                        std::pair("ip link show " + a.result.interfaces[1].name, 1U),
+                                        std::pair(std::string("ip -n look link show eth0"), 2U)}) {
+    EXPECT_NE(Sh(show).find("link/ether " + a.result.interfaces[interface].mac), std::string::npos) << show;
+  }
+  EXPECT_NE(Sh("ip -n look route").find("default via 10.83.0.1 dev eth0"), std::string::npos);
+  EXPECT_NE(Sh("ip -n look -6 addr show eth0").find("scope link"), std::string::npos) << "a link-local address, as usual";
+  ASSERT_TRUE(Unpin("/run/netns/look"));
+}
+
+// The host keeps its own routes when it begins to forward.
+TEST_F(Lifecycle, ForwardingKeepsRouterAdvertisements) {
+  Sh("echo 0 >/proc/sys/net/ipv6/conf/all/forwarding; echo 0 >/proc/sys/net/ipv4/ip_forward;"
+     "echo 1 >/proc/sys/net/ipv6/conf/uplink0/accept_ra");
+  StartHost();
+  Pod a = Add("pod-a", RoutedConf());
+  EXPECT_EQ(Trim(Sh("cat /proc/sys/net/ipv6/conf/uplink0/accept_ra")), "2");
+  EXPECT_EQ(Trim(Sh("cat /proc/sys/net/ipv6/conf/all/forwarding /proc/sys/net/ipv4/ip_forward")), "1\n1");
+  EXPECT_EQ(Trim(Sh("cat /proc/sys/net/ipv6/conf/linnet0/accept_ra")), "0");
+  const std::string memory = Sh("cat " + state_dir_ + "/sysctls");
+  for (const char* line : {"/proc/sys/net/ipv6/conf/uplink0/accept_ra 1\n", "/proc/sys/net/ipv6/conf/all/forwarding 0\n",
+                           "/proc/sys/net/ipv4/ip_forward 0\n"}) {
+    EXPECT_NE(memory.find(line), std::string::npos) << memory;
+  }
+}
+
 TEST_F(Lifecycle, AFailedAddLeavesNothing) {
   ipam_.fail = true;
   EXPECT_FALSE(TryAdd("pod-a", RoutedConf()));
