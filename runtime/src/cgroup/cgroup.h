@@ -25,7 +25,8 @@ struct CgroupPaths {
 
 // What the child needs to put itself in: descriptors in the order of entering.
 //   v2 and hybrid: `v2_dir` for CLONE_INTO_CGROUP (and its cgroup.procs for the fall-back)
-//   v1: `tasks` files, one per hierarchy; the child writes "0" into each (KERNEL.md: a parent pays 8–11 ms, a child 0.2)
+//   v1: `tasks` files, one per hierarchy; the child writes "0" into each (KERNEL.md: a parent pays
+//   8–11 ms, a child 0.2)
 struct CgroupEntry {
   UniqueFd v2_dir;
   std::vector<UniqueFd> v1_tasks;
@@ -37,18 +38,22 @@ class CgroupManager {
   static Result<std::unique_ptr<CgroupManager>> Create();
   virtual ~CgroupManager() = default;
   virtual CgroupLayout layout() const = 0;
-  // mkdir in every hierarchy (controllers enabled from the top on v2; cpuset files copied from the parent on v1).
+  // mkdir in every hierarchy (controllers enabled from the top on v2; cpuset files copied from the
+  // parent on v1).
   virtual Result<void> Make(const std::string& path) = 0;
-  // Writes limits; a controller that is missing and asked for is kUnimplemented naming it. Order of memory and swap
-  // writes is right for growing and shrinking.
+  // Writes limits; a controller that is missing and asked for is kUnimplemented naming it. Order of
+  // memory and swap writes is right for growing and shrinking.
   virtual Result<void> SetResources(const std::string& path, const oci::Resources& resources) = 0;
   // v1: devices.deny a + allow list; v2: an eBPF device program attached to the directory.
-  virtual Result<void> SetDevices(const std::string& path, const std::vector<oci::DeviceRule>& rules) = 0;
+  virtual Result<void> SetDevices(const std::string& path,
+                                  const std::vector<oci::DeviceRule>& rules) = 0;
   virtual Result<CgroupEntry> OpenEntry(const std::string& path) = 0;
-  // Everything in it and below: cgroup.kill where there is a v2 directory, else freeze, signal, thaw; returns at once.
+  // Everything in it and below: cgroup.kill where there is a v2 directory, else freeze, signal,
+  // thaw; returns at once.
   virtual Result<void> Kill(const std::string& path) = 0;
   virtual Result<bool> Populated(const std::string& path) = 0;
-  // rmdir of it and everything below; waits for the last process at most until kill settled (bounded). Absent: success.
+  // rmdir of it and everything below; waits for the last process at most until kill settled
+  // (bounded). Absent: success.
   virtual Result<void> Remove(const std::string& path) = 0;
   // Count of OOM kills so far (v1 memory.oom_control oom_kill, v2 memory.events oom_kill).
   virtual Result<std::uint64_t> OomKills(const std::string& path) = 0;

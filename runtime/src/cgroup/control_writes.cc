@@ -19,8 +19,10 @@ std::string Pids(std::int64_t limit) { return limit <= 0 ? "max" : std::to_strin
 Result<void> CheckMemory(const oci::Resources& r) {
   if (!r.memory_limit || !r.memory_swap || *r.memory_swap < 0) return Ok();
   if (*r.memory_limit < 0 || *r.memory_swap < *r.memory_limit) {
-    return InvalidArgument("memory and swap together (" + std::to_string(*r.memory_swap) + ") are less than the memory limit (" +
-                           (*r.memory_limit < 0 ? "unlimited" : std::to_string(*r.memory_limit)) + ")");
+    return InvalidArgument("memory and swap together (" + std::to_string(*r.memory_swap) +
+                           ") are less than the memory limit (" +
+                           (*r.memory_limit < 0 ? "unlimited" : std::to_string(*r.memory_limit)) +
+                           ")");
   }
   return Ok();
 }
@@ -29,15 +31,18 @@ void PlanMemoryV1(const oci::Resources& r, std::vector<ControlStep>& out) {
   ControlStep step{.controller = Controller::kMemory, .writes = {}};
   if (r.memory_limit) step.writes.push_back({"memory.limit_in_bytes", BytesV1(*r.memory_limit)});
   std::optional<std::int64_t> swap = r.memory_swap;
-  if (!swap && r.memory_limit && *r.memory_limit < 0) swap = -1;  // no limit of memory fits no limit of both
+  if (!swap && r.memory_limit && *r.memory_limit < 0)
+    swap = -1;  // no limit of memory fits no limit of both
   if (swap) {
-    // Without swap accounting the file is missing, and there is nothing to be limited where no swap was to be had.
+    // Without swap accounting the file is missing, and there is nothing to be limited where no swap
+    // was to be had.
     const bool nothing_lost = r.memory_limit && (*swap < 0 || *swap == *r.memory_limit);
     step.writes.push_back({"memory.memsw.limit_in_bytes", BytesV1(*swap), nothing_lost});
   }
   if (!step.writes.empty()) out.push_back(std::move(step));
   if (r.memory_reservation) {
-    out.push_back(One(Controller::kMemory, "memory.soft_limit_in_bytes", BytesV1(*r.memory_reservation)));
+    out.push_back(
+        One(Controller::kMemory, "memory.soft_limit_in_bytes", BytesV1(*r.memory_reservation)));
   }
 }
 
@@ -49,17 +54,19 @@ Result<std::string> SwapV2(const oci::Resources& r, const ReadControl& read) {
     memory = *r.memory_limit;
   } else {
     const std::string text = LN_TRY(read("memory.max"));
-    if (Trim(text) == "max") return FailedPrecondition("a limit of memory and swap needs a limit of memory");
+    if (Trim(text) == "max")
+      return FailedPrecondition("a limit of memory and swap needs a limit of memory");
     memory = LN_TRY_CTX(ParseNumber<std::int64_t>(Trim(text)), "memory.max");
     if (memory > *r.memory_swap) {
-      return InvalidArgument("memory and swap together (" + std::to_string(*r.memory_swap) + ") are less than the memory limit (" +
-                             std::to_string(memory) + ")");
+      return InvalidArgument("memory and swap together (" + std::to_string(*r.memory_swap) +
+                             ") are less than the memory limit (" + std::to_string(memory) + ")");
     }
   }
   return std::to_string(*r.memory_swap - memory);
 }
 
-Result<void> PlanMemoryV2(const oci::Resources& r, const ReadControl& read, std::vector<ControlStep>& out) {
+Result<void> PlanMemoryV2(const oci::Resources& r, const ReadControl& read,
+                          std::vector<ControlStep>& out) {
   std::optional<std::string> swap;
   if (r.memory_swap) {
     swap = LN_TRY(SwapV2(r, read));
@@ -70,8 +77,10 @@ Result<void> PlanMemoryV2(const oci::Resources& r, const ReadControl& read, std:
     const bool nothing_lost = *swap == "0" || *swap == "max";
     out.push_back({Controller::kMemory, {{"memory.swap.max", *swap, nothing_lost}}});
   }
-  if (r.memory_limit) out.push_back(One(Controller::kMemory, "memory.max", BytesV2(*r.memory_limit)));
-  if (r.memory_reservation) out.push_back(One(Controller::kMemory, "memory.low", BytesV2(*r.memory_reservation)));
+  if (r.memory_limit)
+    out.push_back(One(Controller::kMemory, "memory.max", BytesV2(*r.memory_limit)));
+  if (r.memory_reservation)
+    out.push_back(One(Controller::kMemory, "memory.low", BytesV2(*r.memory_reservation)));
   return Ok();
 }
 
@@ -80,21 +89,25 @@ void PlanCpuV1(const oci::Resources& r, std::vector<ControlStep>& out) {
     out.push_back(One(Controller::kCpu, "cpu.shares", std::to_string(*r.cpu_shares)));
   }
   ControlStep step{.controller = Controller::kCpu, .writes = {}};
-  if (r.cpu_period && *r.cpu_period > 0) step.writes.push_back({"cpu.cfs_period_us", std::to_string(*r.cpu_period)});
+  if (r.cpu_period && *r.cpu_period > 0)
+    step.writes.push_back({"cpu.cfs_period_us", std::to_string(*r.cpu_period)});
   if (r.cpu_quota && *r.cpu_quota != 0) {
-    step.writes.push_back({"cpu.cfs_quota_us", *r.cpu_quota < 0 ? "-1" : std::to_string(*r.cpu_quota)});
+    step.writes.push_back(
+        {"cpu.cfs_quota_us", *r.cpu_quota < 0 ? "-1" : std::to_string(*r.cpu_quota)});
   }
   if (!step.writes.empty()) out.push_back(std::move(step));
 }
 
-Result<void> PlanCpuV2(const oci::Resources& r, const ReadControl& read, std::vector<ControlStep>& out) {
+Result<void> PlanCpuV2(const oci::Resources& r, const ReadControl& read,
+                       std::vector<ControlStep>& out) {
   if (r.cpu_shares && *r.cpu_shares > 0) {
     out.push_back(One(Controller::kCpu, "cpu.weight", std::to_string(CpuWeight(*r.cpu_shares))));
   }
   const bool quota = r.cpu_quota && *r.cpu_quota != 0;
   const bool period = r.cpu_period && *r.cpu_period > 0;
   if (!quota && !period) return Ok();
-  // "$QUOTA $PERIOD"; the quota alone leaves the period as it is (kernel/sched/core.c cpu_period_quota_parse).
+  // "$QUOTA $PERIOD"; the quota alone leaves the period as it is (kernel/sched/core.c
+  // cpu_period_quota_parse).
   std::string value;
   if (quota) {
     value = *r.cpu_quota < 0 ? "max" : std::to_string(*r.cpu_quota);
@@ -116,15 +129,18 @@ Result<std::optional<Controller>> ControllerOfFile(const std::string& file) {
   const std::string name = file.substr(0, file.find('.'));
   const ControllerSet set = ParseControllers(name, ' ');
   for (int i = 0; i < kControllerCount; ++i) {
-    if (set.Has(static_cast<Controller>(i))) return std::optional<Controller>(static_cast<Controller>(i));
+    if (set.Has(static_cast<Controller>(i)))
+      return std::optional<Controller>(static_cast<Controller>(i));
   }
-  return Error(Code::kUnimplemented, "unified: \"" + file + "\" is of no cgroup controller that is known");
+  return Error(Code::kUnimplemented,
+               "unified: \"" + file + "\" is of no cgroup controller that is known");
 }
 
 Result<void> PlanUnified(const oci::Resources& r, std::vector<ControlStep>& out) {
   for (const auto& [file, value] : r.unified) {
     // Files of the cgroup core (cgroup.procs, cgroup.kill, …) are no resources.
-    if (file.find('/') != std::string::npos || file.find('.') == std::string::npos || file.starts_with("cgroup.")) {
+    if (file.find('/') != std::string::npos || file.find('.') == std::string::npos ||
+        file.starts_with("cgroup.")) {
       return InvalidArgument("unified: \"" + file + "\" is not a resource file of cgroup v2");
     }
     const std::optional<Controller> controller = LN_TRY(ControllerOfFile(file));
@@ -136,7 +152,8 @@ Result<void> PlanUnified(const oci::Resources& r, std::vector<ControlStep>& out)
   return Ok();
 }
 
-std::vector<ControlStep> PlanHugetlb(const oci::Resources& r, const char* limit, const char* reserved) {
+std::vector<ControlStep> PlanHugetlb(const oci::Resources& r, const char* limit,
+                                     const char* reserved) {
   std::vector<ControlStep> out;
   for (const oci::Resources::HugepageLimit& page : r.hugepage_limits) {
     const std::string value = std::to_string(page.limit);
@@ -172,14 +189,16 @@ std::vector<ControlStep> PlanHugetlbV2(const oci::Resources& resources) {
 
 Result<std::vector<ControlStep>> PlanV1(const oci::Resources& resources) {
   if (!resources.unified.empty()) {
-    return Error(Code::kUnimplemented, "unified: \"" + resources.unified.begin()->first + "\" needs cgroup v2");
+    return Error(Code::kUnimplemented,
+                 "unified: \"" + resources.unified.begin()->first + "\" needs cgroup v2");
   }
   LN_TRY(CheckMemory(resources));
   std::vector<ControlStep> out;
   PlanCpuset(resources, out);
   PlanCpuV1(resources, out);
   PlanMemoryV1(resources, out);
-  if (resources.pids_limit) out.push_back(One(Controller::kPids, "pids.max", Pids(*resources.pids_limit)));
+  if (resources.pids_limit)
+    out.push_back(One(Controller::kPids, "pids.max", Pids(*resources.pids_limit)));
   return out;
 }
 
@@ -189,7 +208,8 @@ Result<std::vector<ControlStep>> PlanV2(const oci::Resources& resources, const R
   PlanCpuset(resources, out);
   LN_TRY(PlanCpuV2(resources, read, out));
   LN_TRY(PlanMemoryV2(resources, read, out));
-  if (resources.pids_limit) out.push_back(One(Controller::kPids, "pids.max", Pids(*resources.pids_limit)));
+  if (resources.pids_limit)
+    out.push_back(One(Controller::kPids, "pids.max", Pids(*resources.pids_limit)));
   Append(PlanHugetlbV2(resources), out);
   LN_TRY(PlanUnified(resources, out));
   return out;

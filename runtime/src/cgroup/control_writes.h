@@ -7,9 +7,10 @@
 #include <string>
 #include <vector>
 
-#include "cgroup/hierarchy.h"
 #include "linnet/base/result.h"
 #include "linnet/oci/runtime_spec.h"
+
+#include "cgroup/hierarchy.h"
 
 namespace linnet::runtime {
 
@@ -19,16 +20,18 @@ struct ControlWrite {
   bool may_be_missing = false;  // the kernel was built without it, and nothing is lost
 };
 
-// One file, or two that bound each other (memory.limit_in_bytes ≤ memory.memsw.limit_in_bytes, quota and period): these are
-// written in the order given, and in the other order where the kernel says that the first does not fit the second's
-// old value. So neither growing nor shrinking needs to know what was there.
+// One file, or two that bound each other (memory.limit_in_bytes ≤ memory.memsw.limit_in_bytes,
+// quota and period): these are written in the order given, and in the other order where the kernel
+// says that the first does not fit the second's old value. So neither growing nor shrinking needs
+// to know what was there.
 struct ControlStep {
   Controller controller = Controller::kCpu;
   std::vector<ControlWrite> writes;
 };
 
-// cpu.shares (2…262144, default 1024) to cpu.weight (1…10000, default 100) by the quadratic formula that runc 1.4 and
-// crun 1.23 use, which keeps the default at the default: 10^((l² + 125·l) / 612 − 7/34) with l = log2(shares).
+// cpu.shares (2…262144, default 1024) to cpu.weight (1…10000, default 100) by the quadratic formula
+// that runc 1.4 and crun 1.23 use, which keeps the default at the default: 10^((l² + 125·l) / 612 −
+// 7/34) with l = log2(shares).
 std::uint64_t CpuWeight(std::uint64_t shares);
 
 Result<std::vector<ControlStep>> PlanV1(const oci::Resources& resources);

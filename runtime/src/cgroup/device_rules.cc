@@ -16,11 +16,14 @@ namespace {
 
 constexpr std::string_view kAllAccess = "rwm";
 
-Result<std::optional<std::uint32_t>> CheckNumber(const std::optional<std::int64_t>& number, const char* what) {
+Result<std::optional<std::uint32_t>> CheckNumber(const std::optional<std::int64_t>& number,
+                                                 const char* what) {
   if (!number || *number == -1) return std::optional<std::uint32_t>();
-  // Compared as a signed 32-bit immediate below; Linux has 12 bits of major and 20 of minor numbers.
+  // Compared as a signed 32-bit immediate below; Linux has 12 bits of major and 20 of minor
+  // numbers.
   if (*number < 0 || *number > std::numeric_limits<std::int32_t>::max()) {
-    return InvalidArgument(std::string("device rule: ") + what + " number " + std::to_string(*number) + " is out of range");
+    return InvalidArgument(std::string("device rule: ") + what + " number " +
+                           std::to_string(*number) + " is out of range");
   }
   return std::optional<std::uint32_t>(static_cast<std::uint32_t>(*number));
 }
@@ -34,7 +37,8 @@ Result<std::string> CheckAccess(const std::string& access) {
 }
 
 bool NamesAll(const std::string& access) {
-  return access.find('r') != std::string::npos && access.find('w') != std::string::npos && access.find('m') != std::string::npos;
+  return access.find('r') != std::string::npos && access.find('w') != std::string::npos &&
+         access.find('m') != std::string::npos;
 }
 
 std::int32_t AccessBits(const std::string& access) {
@@ -47,7 +51,8 @@ std::int32_t AccessBits(const std::string& access) {
   return out;
 }
 
-// Registers: r1 context, r2 kind of device, r3 accesses still to be decided, r4 major, r5 minor, r6 scratch.
+// Registers: r1 context, r2 kind of device, r3 accesses still to be decided, r4 major, r5 minor, r6
+// scratch.
 bpf_insn Instruction(int code, int dst, int src, std::size_t off, std::int32_t imm) {
   bpf_insn out{};
   out.code = static_cast<std::uint8_t>(code);
@@ -57,20 +62,26 @@ bpf_insn Instruction(int code, int dst, int src, std::size_t off, std::int32_t i
   out.imm = imm;
   return out;
 }
-bpf_insn Load(int dst, std::size_t offset) { return Instruction(BPF_LDX | BPF_MEM | BPF_W, dst, 1, offset, 0); }
+bpf_insn Load(int dst, std::size_t offset) {
+  return Instruction(BPF_LDX | BPF_MEM | BPF_W, dst, 1, offset, 0);
+}
 bpf_insn JumpUnlessEqual(int reg, std::int32_t value, std::size_t over) {
   return Instruction(BPF_JMP | BPF_JNE | BPF_K, reg, 0, over, value);
 }
-bpf_insn Move(int dst, std::int32_t value) { return Instruction(BPF_ALU64 | BPF_MOV | BPF_K, dst, 0, 0, value); }
+bpf_insn Move(int dst, std::int32_t value) {
+  return Instruction(BPF_ALU64 | BPF_MOV | BPF_K, dst, 0, 0, value);
+}
 bpf_insn Exit() { return Instruction(BPF_JMP | BPF_EXIT, 0, 0, 0, 0); }
 
 // What a matching rule does; falls through where accesses are left to be decided.
 std::vector<bpf_insn> Effect(const DeviceRules::Rule& rule) {
   const std::int32_t bits = AccessBits(rule.access);
   if (rule.allow) {
-    return {Instruction(BPF_ALU | BPF_AND | BPF_K, 3, 0, 0, ~bits & 7), JumpUnlessEqual(3, 0, 2), Move(0, 1), Exit()};
+    return {Instruction(BPF_ALU | BPF_AND | BPF_K, 3, 0, 0, ~bits & 7), JumpUnlessEqual(3, 0, 2),
+            Move(0, 1), Exit()};
   }
-  return {Instruction(BPF_ALU64 | BPF_MOV | BPF_X, 6, 3, 0, 0), Instruction(BPF_ALU | BPF_AND | BPF_K, 6, 0, 0, bits),
+  return {Instruction(BPF_ALU64 | BPF_MOV | BPF_X, 6, 3, 0, 0),
+          Instruction(BPF_ALU | BPF_AND | BPF_K, 6, 0, 0, bits),
           Instruction(BPF_JMP | BPF_JEQ | BPF_K, 6, 0, 2, 0), Move(0, 0), Exit()};
 }
 
@@ -101,7 +112,8 @@ Result<std::uint32_t> ProgramId(FdRef program) {
   attr.info.bpf_fd = static_cast<std::uint32_t>(program.get());
   attr.info.info_len = sizeof info;
   attr.info.info = Pointer(&info);
-  if (Bpf(BPF_OBJ_GET_INFO_BY_FD, attr) < 0) return Error::FromErrno(errno, "ask for the device program's id");
+  if (Bpf(BPF_OBJ_GET_INFO_BY_FD, attr) < 0)
+    return Error::FromErrno(errno, "ask for the device program's id");
   return info.id;
 }
 
@@ -112,7 +124,8 @@ Result<void> AttachOrDetach(int command, FdRef cgroup, FdRef program) {
   attr.attach_type = BPF_CGROUP_DEVICE;
   if (command == BPF_PROG_ATTACH) attr.attach_flags = BPF_F_ALLOW_MULTI;
   if (Bpf(command, attr) < 0) {
-    return Error::FromErrno(errno, command == BPF_PROG_ATTACH ? "attach the device program" : "detach the old device program");
+    return Error::FromErrno(errno, command == BPF_PROG_ATTACH ? "attach the device program"
+                                                              : "detach the old device program");
   }
   return Ok();
 }
@@ -132,7 +145,8 @@ Result<DeviceRules> NormaliseDeviceRules(const std::vector<oci::DeviceRule>& rul
       out.rules.push_back(std::move(r));
       continue;
     }
-    if (rule.type != "a" && !rule.type.empty()) return InvalidArgument("device rule: unknown type \"" + rule.type + "\"");
+    if (rule.type != "a" && !rule.type.empty())
+      return InvalidArgument("device rule: unknown type \"" + rule.type + "\"");
     if (!r.major && !r.minor && NamesAll(r.access)) {
       out.fallback = rule.allow;
       out.rules.clear();
@@ -147,8 +161,11 @@ Result<DeviceRules> NormaliseDeviceRules(const std::vector<oci::DeviceRule>& rul
 }
 
 std::string FormatDeviceRule(const DeviceRules::Rule& rule) {
-  const auto number = [](const std::optional<std::uint32_t>& n) { return n ? std::to_string(*n) : std::string("*"); };
-  return std::string(1, rule.type) + " " + number(rule.major) + ":" + number(rule.minor) + " " + rule.access;
+  const auto number = [](const std::optional<std::uint32_t>& n) {
+    return n ? std::to_string(*n) : std::string("*");
+  };
+  return std::string(1, rule.type) + " " + number(rule.major) + ":" + number(rule.minor) + " " +
+         rule.access;
 }
 
 std::vector<bpf_insn> BuildDeviceProgram(const DeviceRules& rules) {
@@ -200,7 +217,8 @@ Result<void> AttachDeviceProgram(FdRef cgroup, FdRef program) {
 
   // Attaching what is attached fails with EINVAL.
   const std::uint32_t own = old.empty() ? 0 : LN_TRY(ProgramId(program));
-  if (std::find(old.begin(), old.end(), own) == old.end()) LN_TRY(AttachOrDetach(BPF_PROG_ATTACH, cgroup, program));
+  if (std::find(old.begin(), old.end(), own) == old.end())
+    LN_TRY(AttachOrDetach(BPF_PROG_ATTACH, cgroup, program));
   for (const std::uint32_t id : old) {
     if (id == own) continue;
     bpf_attr by_id{};

@@ -18,16 +18,19 @@
 namespace linnet::runtime {
 namespace {
 
-constexpr std::array<std::string_view, kControllerCount> kNames = {"cpu",     "cpuacct", "cpuset", "memory", "pids",
-                                                                   "devices", "freezer", "blkio",  "hugetlb"};
+constexpr std::array<std::string_view, kControllerCount> kNames = {
+    "cpu", "cpuacct", "cpuset", "memory", "pids", "devices", "freezer", "blkio", "hugetlb"};
 
 // mountinfo writes blanks, tabs, line ends and backslashes as \ooo.
 std::string Unescape(std::string_view text) {
   std::string out;
   for (std::size_t i = 0; i < text.size(); ++i) {
-    const auto digit = [&](std::size_t at) { return at < text.size() && text[at] >= '0' && text[at] <= '7'; };
+    const auto digit = [&](std::size_t at) {
+      return at < text.size() && text[at] >= '0' && text[at] <= '7';
+    };
     if (text[i] == '\\' && digit(i + 1) && digit(i + 2) && digit(i + 3)) {
-      out += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 + (text[i + 3] - '0'));
+      out += static_cast<char>((text[i + 1] - '0') * 64 + (text[i + 2] - '0') * 8 +
+                               (text[i + 3] - '0'));
       i += 3;
     } else {
       out += text[i];
@@ -80,7 +83,8 @@ std::vector<HierarchyMount> ParseCgroupMounts(std::string_view mountinfo) {
     out.push_back(std::move(mount));
   }
   std::reverse(out.begin(), out.end());
-  std::stable_partition(out.begin(), out.end(), [](const HierarchyMount& m) { return m.root == "/"; });
+  std::stable_partition(out.begin(), out.end(),
+                        [](const HierarchyMount& m) { return m.root == "/"; });
   return out;
 }
 
@@ -92,10 +96,12 @@ Result<Hierarchies> OpenHierarchies() {
     if (mount.v2 ? out.v2.has_value() : taken.Covers(mount.controllers)) continue;
     Result<UniqueFd> dir = OpenDir(mount.mount_point);
     if (!dir || !IsCgroupFs(*dir, mount.v2)) continue;  // covered by another mount
-    Hierarchy hierarchy{.controllers = mount.controllers, .mount_point = mount.mount_point, .dir = *std::move(dir)};
+    Hierarchy hierarchy{
+        .controllers = mount.controllers, .mount_point = mount.mount_point, .dir = *std::move(dir)};
     if (!mount.v2) {
       for (int i = 0; i < kControllerCount; ++i) {
-        if (mount.controllers.Has(static_cast<Controller>(i))) taken.Add(static_cast<Controller>(i));
+        if (mount.controllers.Has(static_cast<Controller>(i)))
+          taken.Add(static_cast<Controller>(i));
       }
       out.v1.push_back(std::move(hierarchy));
       continue;
@@ -113,8 +119,10 @@ Result<std::string> RelativePath(const std::string& path) {
   std::string out;
   for (const std::string& part : Split(path, '/')) {
     if (part.empty()) continue;
-    const bool control = std::any_of(part.begin(), part.end(), [](char c) { return c == '\n' || c == '\0'; });
-    if (part == "." || part == ".." || control) return InvalidArgument("cgroup path \"" + path + "\" is not a plain path");
+    const bool control =
+        std::any_of(part.begin(), part.end(), [](char c) { return c == '\n' || c == '\0'; });
+    if (part == "." || part == ".." || control)
+      return InvalidArgument("cgroup path \"" + path + "\" is not a plain path");
     if (!out.empty()) out += '/';
     out += part;
   }
@@ -148,7 +156,8 @@ Result<void> ForEachBelow(FdRef root, const std::string& path, const VisitCgroup
     if (dir.error().Is(Code::kNotFound)) return Ok();
     return std::move(dir).error();
   }
-  for (const std::string& name : LN_TRY(ChildDirs(*dir))) LN_TRY(ForEachBelow(root, JoinPath(path, name), visit));
+  for (const std::string& name : LN_TRY(ChildDirs(*dir)))
+    LN_TRY(ForEachBelow(root, JoinPath(path, name), visit));
   return visit(*dir, path);
 }
 

@@ -13,8 +13,19 @@
 
 namespace linnet::runtime {
 
-// The controllers that linnet uses; others (net_cls, perf_event, rdma, named hierarchies) are left alone.
-enum class Controller : std::uint8_t { kCpu, kCpuacct, kCpuset, kMemory, kPids, kDevices, kFreezer, kBlkio, kHugetlb };
+// The controllers that linnet uses; others (net_cls, perf_event, rdma, named hierarchies) are left
+// alone.
+enum class Controller : std::uint8_t {
+  kCpu,
+  kCpuacct,
+  kCpuset,
+  kMemory,
+  kPids,
+  kDevices,
+  kFreezer,
+  kBlkio,
+  kHugetlb
+};
 inline constexpr int kControllerCount = 9;
 
 class ControllerSet {
@@ -42,8 +53,8 @@ struct HierarchyMount {
   std::string mount_point;
   std::string root;  // what of the hierarchy the mount shows, as seen from our cgroup namespace
 };
-// Candidates in the order of preference: of several mounts of one hierarchy, those that show its root first, later ones
-// (which may cover earlier ones) before earlier ones.
+// Candidates in the order of preference: of several mounts of one hierarchy, those that show its
+// root first, later ones (which may cover earlier ones) before earlier ones.
 std::vector<HierarchyMount> ParseCgroupMounts(std::string_view mountinfo);
 
 struct Hierarchy {
@@ -56,13 +67,16 @@ struct Hierarchies {
   std::vector<Hierarchy> v1;
   std::optional<Hierarchy> v2;
 };
-// Opens them; what is covered by another mount is passed over. Errors: kFailedPrecondition where there is none.
+// Opens them; what is covered by another mount is passed over. Errors: kFailedPrecondition where
+// there is none.
 Result<Hierarchies> OpenHierarchies();
 
-// "a/b" of "/a/b": relative to a hierarchy's root. Errors: kInvalidArgument for "/", "..", "." and control characters.
+// "a/b" of "/a/b": relative to a hierarchy's root. Errors: kInvalidArgument for "/", "..", "." and
+// control characters.
 Result<std::string> RelativePath(const std::string& path);
 
-// `visit(dir, relative path)` for the cgroup at `path` and all below it, children before parents. Absent: nothing.
+// `visit(dir, relative path)` for the cgroup at `path` and all below it, children before parents.
+// Absent: nothing.
 using VisitCgroup = std::function<Result<void>(FdRef dir, const std::string& path)>;
 Result<void> ForEachBelow(FdRef root, const std::string& path, const VisitCgroup& visit);
 

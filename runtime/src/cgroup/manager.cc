@@ -7,7 +7,8 @@ namespace linnet::runtime {
 
 Result<std::unique_ptr<CgroupManager>> CgroupManager::Create() {
   Hierarchies found = LN_TRY(OpenHierarchies());
-  if (found.v1.empty()) return std::unique_ptr<CgroupManager>(std::make_unique<ManagerV2>(*std::move(found.v2)));
+  if (found.v1.empty())
+    return std::unique_ptr<CgroupManager>(std::make_unique<ManagerV2>(*std::move(found.v2)));
   return std::unique_ptr<CgroupManager>(std::make_unique<ManagerV1>(std::move(found)));
 }
 

@@ -8,22 +8,25 @@
 #include <set>
 #include <utility>
 
-#include "cgroup/device_rules.h"
-#include "cgroup/tree.h"
 #include "linnet/base/file.h"
 #include "linnet/base/rollback.h"
 #include "linnet/base/text.h"
+
+#include "cgroup/device_rules.h"
+#include "cgroup/tree.h"
 
 namespace linnet::runtime {
 namespace {
 
 Error Missing(Controller c) {
-  return Error(Code::kUnimplemented, "this machine has no \"" + std::string(ControllerName(c)) + "\" cgroup controller");
+  return Error(Code::kUnimplemented,
+               "this machine has no \"" + std::string(ControllerName(c)) + "\" cgroup controller");
 }
 
 bool IsZero(const oci::Resources::HugepageLimit& limit) { return limit.limit == 0; }
 
-// cpuset is the one controller whose new groups can hold no process: they start without CPUs and memory nodes.
+// cpuset is the one controller whose new groups can hold no process: they start without CPUs and
+// memory nodes.
 Result<void> FillCpuset(FdRef root, const std::string& path) {
   const std::string cpus = LN_TRY(ReadFileAt(root, path + "/cpuset.cpus"));
   if (!Trim(cpus).empty()) return Ok();  // ours already, or inherited through cgroup.clone_children
@@ -43,13 +46,15 @@ Result<void> FillCpuset(FdRef root, const std::string& path) {
 }
 
 Result<void> WriteRule(const UniqueFd& file, const std::string& rule) {
-  if (::write(file.get(), rule.data(), rule.size()) < 0) return Error::FromErrno(errno, "device rule \"" + rule + "\"");
+  if (::write(file.get(), rule.data(), rule.size()) < 0)
+    return Error::FromErrno(errno, "device rule \"" + rule + "\"");
   return Ok();
 }
 
 }  // namespace
 
-ManagerV1::ManagerV1(Hierarchies hierarchies) : v1_(std::move(hierarchies.v1)), v2_(std::move(hierarchies.v2)) {
+ManagerV1::ManagerV1(Hierarchies hierarchies)
+    : v1_(std::move(hierarchies.v1)), v2_(std::move(hierarchies.v2)) {
   if (!v2_) return;
   // The v2 tree kills better than a freezer does: one hierarchy less to make, enter and remove.
   std::erase_if(v1_, [](const Hierarchy& h) {
@@ -60,7 +65,8 @@ ManagerV1::ManagerV1(Hierarchies hierarchies) : v1_(std::move(hierarchies.v1)), 
 }
 
 const Hierarchy* ManagerV1::Find(Controller c) const {
-  const auto it = std::find_if(v1_.begin(), v1_.end(), [&](const Hierarchy& h) { return h.controllers.Has(c); });
+  const auto it = std::find_if(v1_.begin(), v1_.end(),
+                               [&](const Hierarchy& h) { return h.controllers.Has(c); });
   return it == v1_.end() ? nullptr : &*it;
 }
 
@@ -78,7 +84,8 @@ Result<void> ManagerV1::Make(const std::string& path) {
   const auto make = [&](FdRef root) -> Result<void> {
     if (LN_TRY(MakeCgroupDir(root, rel)) == Made::kExisted) return Ok();
     undo.Add("remove cgroup " + rel, [root, rel]() -> Result<void> {
-      if (::unlinkat(root.get(), rel.c_str(), AT_REMOVEDIR) != 0) return Error::FromErrno(errno, "remove cgroup " + rel);
+      if (::unlinkat(root.get(), rel.c_str(), AT_REMOVEDIR) != 0)
+        return Error::FromErrno(errno, "remove cgroup " + rel);
       return Ok();
     });
     return Ok();
@@ -108,10 +115,13 @@ Result<void> ManagerV1::SetHugepages(const std::string& rel, const oci::Resource
   if (!on_v2) {
     // kubelet names every page size with 0 for a pod that wants none: no controller, no loss.
     const auto& limits = resources.hugepage_limits;
-    return std::all_of(limits.begin(), limits.end(), IsZero) ? Ok() : Result<void>(Missing(Controller::kHugetlb));
+    return std::all_of(limits.begin(), limits.end(), IsZero)
+               ? Ok()
+               : Result<void>(Missing(Controller::kHugetlb));
   }
   LN_TRY(HandDownV2(v2_->dir, rel, "+hugetlb"));
-  for (const ControlStep& step : PlanHugetlbV2(resources)) LN_TRY_CTX(ApplyStep(v2_->dir, rel, step), "cgroup " + rel);
+  for (const ControlStep& step : PlanHugetlbV2(resources))
+    LN_TRY_CTX(ApplyStep(v2_->dir, rel, step), "cgroup " + rel);
   return Ok();
 }
 
@@ -122,17 +132,21 @@ Result<void> ManagerV1::SetResources(const std::string& path, const oci::Resourc
   return SetHugepages(rel, resources);
 }
 
-Result<void> ManagerV1::SetDevices(const std::string& path, const std::vector<oci::DeviceRule>& rules) {
+Result<void> ManagerV1::SetDevices(const std::string& path,
+                                   const std::vector<oci::DeviceRule>& rules) {
   const std::string rel = LN_TRY(RelativePath(path));
   const DeviceRules wanted = LN_TRY(NormaliseDeviceRules(rules));
   if (!wanted.fallback && wanted.rules.empty()) return Ok();
   const Hierarchy* hierarchy = Find(Controller::kDevices);
   if (hierarchy == nullptr) return Missing(Controller::kDevices);
-  const auto open_file = [&](const char* file) { return OpenAt(hierarchy->dir, rel + "/" + file, O_WRONLY); };
+  const auto open_file = [&](const char* file) {
+    return OpenAt(hierarchy->dir, rel + "/" + file, O_WRONLY);
+  };
   UniqueFd allow;
   UniqueFd deny;
   if (wanted.fallback == true) {
-    // A new group has its parent's list, which is everything unless somebody narrowed it: then widening is refused.
+    // A new group has its parent's list, which is everything unless somebody narrowed it: then
+    // widening is refused.
     const std::string list = LN_TRY(ReadFileAt(hierarchy->dir, rel + "/devices.list"));
     if (Trim(list) != "a *:* rwm") {
       allow = LN_TRY(open_file("devices.allow"));
@@ -154,7 +168,8 @@ Result<void> ManagerV1::SetDevices(const std::string& path, const std::vector<oc
 Result<CgroupEntry> ManagerV1::OpenEntry(const std::string& path) {
   const std::string rel = LN_TRY(RelativePath(path));
   CgroupEntry out;
-  for (const Hierarchy& h : v1_) out.v1_tasks.push_back(LN_TRY_CTX(OpenAt(h.dir, rel + "/tasks", O_WRONLY), h.mount_point));
+  for (const Hierarchy& h : v1_)
+    out.v1_tasks.push_back(LN_TRY_CTX(OpenAt(h.dir, rel + "/tasks", O_WRONLY), h.mount_point));
   if (v2_) out.v2_dir = LN_TRY_CTX(OpenAt(v2_->dir, rel, O_RDONLY | O_DIRECTORY), v2_->mount_point);
   return out;
 }
@@ -167,7 +182,8 @@ Result<void> ManagerV1::Kill(const std::string& path) {
     // No such file: a kernel before 5.14, or (nothing to do then) no such cgroup.
   }
   const Hierarchy* freezer = Find(Controller::kFreezer);
-  return KillByFreezer(freezer != nullptr ? freezer->dir : v1_.front().dir, rel, freezer != nullptr);
+  return KillByFreezer(freezer != nullptr ? freezer->dir : v1_.front().dir, rel,
+                       freezer != nullptr);
 }
 
 Result<bool> ManagerV1::Populated(const std::string& path) {
@@ -178,7 +194,23 @@ Result<bool> ManagerV1::Populated(const std::string& path) {
 
 Result<void> ManagerV1::Remove(const std::string& path) {
   const std::string rel = LN_TRY(RelativePath(path));
-  return RemoveTree(v1_roots(), v2_root(), rel);
+  LN_TRY(RemoveTree(v1_roots(), v2_root(), rel));
+  if (v2_) PruneV2(rel);
+  return Ok();
+}
+
+// Whoever made the parents (kubelet, for its pods) may know of v1 alone and take them away there:
+// what was made for them in the v2 tree on the way to one of ours goes when nothing stands on v1
+// any more.
+void ManagerV1::PruneV2(const std::string& rel) {
+  for (std::size_t slash = rel.rfind('/'); slash != std::string::npos;
+       slash = rel.rfind('/', slash - 1)) {
+    const std::string parent = rel.substr(0, slash);
+    if (::faccessat(v1_.front().dir.get(), parent.c_str(), F_OK, 0) == 0) return;
+    if (::unlinkat(v2_->dir.get(), parent.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
+      return;  // in use
+    if (slash == 0) return;
+  }
 }
 
 Result<std::uint64_t> ManagerV1::OomKills(const std::string& path) {

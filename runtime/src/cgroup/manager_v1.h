@@ -18,7 +18,8 @@ class ManagerV1 final : public CgroupManager {
   CgroupLayout layout() const override { return v2_ ? CgroupLayout::kHybrid : CgroupLayout::kV1; }
   Result<void> Make(const std::string& path) override;
   Result<void> SetResources(const std::string& path, const oci::Resources& resources) override;
-  Result<void> SetDevices(const std::string& path, const std::vector<oci::DeviceRule>& rules) override;
+  Result<void> SetDevices(const std::string& path,
+                          const std::vector<oci::DeviceRule>& rules) override;
   Result<CgroupEntry> OpenEntry(const std::string& path) override;
   Result<void> Kill(const std::string& path) override;
   Result<bool> Populated(const std::string& path) override;
@@ -31,6 +32,7 @@ class ManagerV1 final : public CgroupManager {
   FdRef v2_root() const;
   std::vector<FdRef> v1_roots() const;
   Result<void> Apply(const std::string& rel, const std::vector<ControlStep>& steps);
+  void PruneV2(const std::string& rel);
   Result<void> SetHugepages(const std::string& rel, const oci::Resources& resources);
 
   std::vector<Hierarchy> v1_;

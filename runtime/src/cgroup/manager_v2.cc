@@ -7,10 +7,11 @@
 #include <cerrno>
 #include <utility>
 
+#include "linnet/base/file.h"
+
 #include "cgroup/control_writes.h"
 #include "cgroup/device_rules.h"
 #include "cgroup/tree.h"
-#include "linnet/base/file.h"
 
 namespace linnet::runtime {
 namespace {
@@ -21,7 +22,9 @@ constexpr std::size_t kMaxPrograms = 32;
 constexpr Controller kWanted[] = {Controller::kCpuset, Controller::kCpu,     Controller::kBlkio,
                                   Controller::kMemory, Controller::kHugetlb, Controller::kPids};
 
-std::string_view NameV2(Controller c) { return c == Controller::kBlkio ? std::string_view("io") : ControllerName(c); }
+std::string_view NameV2(Controller c) {
+  return c == Controller::kBlkio ? std::string_view("io") : ControllerName(c);
+}
 
 // "+cpuset +cpu …"
 std::string HandDownText(ControllerSet available) {
@@ -64,14 +67,17 @@ Result<void> ManagerV2::Make(const std::string& path) {
 
 Result<void> ManagerV2::SetResources(const std::string& path, const oci::Resources& resources) {
   const std::string rel = LN_TRY(RelativePath(path));
-  const ReadControl read = [&](const std::string& file) { return ReadFileAt(root_.dir, rel + "/" + file); };
+  const ReadControl read = [&](const std::string& file) {
+    return ReadFileAt(root_.dir, rel + "/" + file);
+  };
   std::vector<ControlStep> steps = LN_TRY_CTX(PlanV2(resources, read), "cgroup " + rel);
   for (const ControlStep& step : steps) {
     if (!root_.controllers.Has(step.controller)) {
-      if (step.controller == Controller::kHugetlb && step.writes[0].value == "0") continue;  // see ManagerV1::SetHugepages
+      if (step.controller == Controller::kHugetlb && step.writes[0].value == "0")
+        continue;  // see ManagerV1::SetHugepages
       return Error(Code::kUnimplemented,
-                   "this machine has no \"" + std::string(NameV2(step.controller)) + "\" cgroup controller (for " +
-                       step.writes[0].file + ")");
+                   "this machine has no \"" + std::string(NameV2(step.controller)) +
+                       "\" cgroup controller (for " + step.writes[0].file + ")");
     }
     LN_TRY_CTX(ApplyStep(root_.dir, rel, step), "cgroup " + rel);
   }
@@ -81,7 +87,8 @@ Result<void> ManagerV2::SetResources(const std::string& path, const oci::Resourc
 Result<UniqueFd> ManagerV2::DeviceProgram(const std::vector<oci::DeviceRule>& rules) {
   const DeviceRules wanted = LN_TRY(NormaliseDeviceRules(rules));
   std::string key = wanted.fallback.value_or(false) ? "allow" : "deny";
-  for (const DeviceRules::Rule& rule : wanted.rules) key += (rule.allow ? ";+" : ";-") + FormatDeviceRule(rule);
+  for (const DeviceRules::Rule& rule : wanted.rules)
+    key += (rule.allow ? ";+" : ";-") + FormatDeviceRule(rule);
   const MutexLock lock(mu_);
   const auto it = programs_.find(key);
   if (it != programs_.end()) return Dup(it->second);
@@ -92,7 +99,8 @@ Result<UniqueFd> ManagerV2::DeviceProgram(const std::vector<oci::DeviceRule>& ru
   return copy;
 }
 
-Result<void> ManagerV2::SetDevices(const std::string& path, const std::vector<oci::DeviceRule>& rules) {
+Result<void> ManagerV2::SetDevices(const std::string& path,
+                                   const std::vector<oci::DeviceRule>& rules) {
   const std::string rel = LN_TRY(RelativePath(path));
   if (rules.empty()) return Ok();
   const UniqueFd dir = LN_TRY(OpenAt(root_.dir, rel, O_RDONLY | O_DIRECTORY));
@@ -115,16 +123,21 @@ Result<void> ManagerV2::Kill(const std::string& path) {
   return KillByFreezer(root_.dir, rel, false);  // a kernel before 5.14; absent: success
 }
 
-Result<bool> ManagerV2::Populated(const std::string& path) { return PopulatedV2(root_.dir, LN_TRY(RelativePath(path))); }
+Result<bool> ManagerV2::Populated(const std::string& path) {
+  return PopulatedV2(root_.dir, LN_TRY(RelativePath(path)));
+}
 
-Result<void> ManagerV2::Remove(const std::string& path) { return RemoveTree({}, root_.dir, LN_TRY(RelativePath(path))); }
+Result<void> ManagerV2::Remove(const std::string& path) {
+  return RemoveTree({}, root_.dir, LN_TRY(RelativePath(path)));
+}
 
 Result<std::uint64_t> ManagerV2::OomKills(const std::string& path) {
   return ReadCounter(root_.dir, LN_TRY(RelativePath(path)) + "/memory.events", "oom_kill");
 }
 
 Result<std::vector<std::string>> ManagerV2::Children(const std::string& path) {
-  const Result<UniqueFd> dir = OpenAt(root_.dir, LN_TRY(RelativePath(path)), O_RDONLY | O_DIRECTORY);
+  const Result<UniqueFd> dir =
+      OpenAt(root_.dir, LN_TRY(RelativePath(path)), O_RDONLY | O_DIRECTORY);
   if (dir) return ChildDirs(*dir);
   if (dir.error().Is(Code::kNotFound)) return std::vector<std::string>();
   return dir.error();

@@ -5,9 +5,10 @@
 #include <string>
 #include <vector>
 
+#include "linnet/base/mutex.h"
+
 #include "cgroup/cgroup.h"
 #include "cgroup/hierarchy.h"
-#include "linnet/base/mutex.h"
 
 namespace linnet::runtime {
 
@@ -18,7 +19,8 @@ class ManagerV2 final : public CgroupManager {
   CgroupLayout layout() const override { return CgroupLayout::kV2; }
   Result<void> Make(const std::string& path) override;
   Result<void> SetResources(const std::string& path, const oci::Resources& resources) override;
-  Result<void> SetDevices(const std::string& path, const std::vector<oci::DeviceRule>& rules) override;
+  Result<void> SetDevices(const std::string& path,
+                          const std::vector<oci::DeviceRule>& rules) override;
   Result<CgroupEntry> OpenEntry(const std::string& path) override;
   Result<void> Kill(const std::string& path) override;
   Result<bool> Populated(const std::string& path) override;
@@ -32,7 +34,8 @@ class ManagerV2 final : public CgroupManager {
 
   const Hierarchy root_;
   Mutex mu_;
-  // By their text. Most containers have the same; when there are too many, all are forgotten (the kernel keeps what is attached).
+  // By their text. Most containers have the same; when there are too many, all are forgotten (the
+  // kernel keeps what is attached).
   std::map<std::string, UniqueFd> programs_ LN_GUARDED_BY(mu_);
 };
 

@@ -66,14 +66,17 @@ Result<bool> RemoveOnce(FdRef root, const std::string& path) {
   bool busy = false;
   LN_TRY(ForEachBelow(root, path, [&](FdRef, const std::string& below) -> Result<void> {
     if (::unlinkat(root.get(), below.c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) return Ok();
-    if (errno != EBUSY && errno != ENOTEMPTY) return Error::FromErrno(errno, "remove cgroup " + below);
+    if (errno != EBUSY && errno != ENOTEMPTY)
+      return Error::FromErrno(errno, "remove cgroup " + below);
     busy = true;
     return Ok();
   }));
   return !busy;
 }
 
-bool SaysPopulated(const std::string& events) { return events.find("populated 1") != std::string::npos; }
+bool SaysPopulated(const std::string& events) {
+  return events.find("populated 1") != std::string::npos;
+}
 
 // Waits until the v2 cgroup has no process any more, or the time is over, or it is gone.
 void WaitUnpopulated(FdRef v2_root, const std::string& path, steady_clock::time_point until) {
@@ -87,28 +90,30 @@ void WaitUnpopulated(FdRef v2_root, const std::string& path, steady_clock::time_
     if (left.count() <= 0) return;
     // The kernel reports a change of cgroup.events as POLLPRI (cgroup-v2.rst, "cgroup.events").
     pollfd p{.fd = events->get(), .events = POLLPRI, .revents = 0};
-    (void)::poll(&p, 1, static_cast<int>(left.count()));  // failed or timed out: the loop looks again
+    (void)::poll(&p, 1,
+                 static_cast<int>(left.count()));  // failed or timed out: the loop looks again
   }
 }
 
 }  // namespace
 
 Result<Made> MakeCgroupDir(FdRef root, const std::string& path) {
-  if (::mkdirat(root.get(), path.c_str(), kMode) == 0) return Made::kNew;
-  if (errno == EEXIST) return Made::kExisted;
-  if (errno != ENOENT) return Error::FromErrno(errno, "make cgroup " + path);
-  const std::size_t slash = path.rfind('/');
-  if (slash == std::string::npos) return Error::FromErrno(errno, "make cgroup " + path);
-  LN_TRY(MakeCgroupDir(root, path.substr(0, slash)));
-  if (::mkdirat(root.get(), path.c_str(), kMode) == 0) return Made::kNew;
-  if (errno == EEXIST) return Made::kExisted;
-  return Error::FromErrno(errno, "make cgroup " + path);
+  // Again where a parent vanishes in between: removal prunes empty ones.
+  for (int attempt = 0;; ++attempt) {
+    if (::mkdirat(root.get(), path.c_str(), kMode) == 0) return Made::kNew;
+    if (errno == EEXIST) return Made::kExisted;
+    const std::size_t slash = path.rfind('/');
+    if (errno != ENOENT || slash == std::string::npos || attempt == 8)
+      return Error::FromErrno(errno, "make cgroup " + path);
+    LN_TRY(MakeCgroupDir(root, path.substr(0, slash)));
+  }
 }
 
 Result<void> HandDownV2(FdRef v2_root, const std::string& path, const std::string& controllers) {
   const std::size_t slash = path.rfind('/');
   const std::string parent = slash == std::string::npos ? "" : path.substr(0, slash);
-  const std::string file = parent.empty() ? "cgroup.subtree_control" : parent + "/cgroup.subtree_control";
+  const std::string file =
+      parent.empty() ? "cgroup.subtree_control" : parent + "/cgroup.subtree_control";
   Result<void> written = WriteControlFileAt(v2_root, file, controllers);
   if (written) return Ok();
   // ENOENT: the parent has not been given them itself.
@@ -117,7 +122,8 @@ Result<void> HandDownV2(FdRef v2_root, const std::string& path, const std::strin
     written = WriteControlFileAt(v2_root, file, controllers);
     if (written) return Ok();
   }
-  for (const std::string& one : SplitFields(controllers)) (void)WriteControlFileAt(v2_root, file, one);
+  for (const std::string& one : SplitFields(controllers))
+    (void)WriteControlFileAt(v2_root, file, one);
   return Ok();
 }
 
@@ -143,7 +149,9 @@ Result<void> ApplyStep(FdRef root, const std::string& path, const ControlStep& s
   return Write(root, path, step.writes[0]);
 }
 
-Result<void> KillByFile(FdRef v2_root, const std::string& path) { return WriteControlFileAt(v2_root, path + "/cgroup.kill", "1"); }
+Result<void> KillByFile(FdRef v2_root, const std::string& path) {
+  return WriteControlFileAt(v2_root, path + "/cgroup.kill", "1");
+}
 
 Result<void> KillByFreezer(FdRef root, const std::string& path, bool has_freezer) {
   bool frozen = false;
@@ -163,7 +171,8 @@ Result<void> KillByFreezer(FdRef root, const std::string& path, bool has_freezer
     }
     bool fresh = false;
     for (const pid_t pid : *pids) {
-      // Ended meanwhile is fine; the number cannot be another's while its process is in the list of a frozen cgroup.
+      // Ended meanwhile is fine; the number cannot be another's while its process is in the list of
+      // a frozen cgroup.
       (void)::kill(pid, SIGKILL);
       if (std::find(killed.begin(), killed.end(), pid) == killed.end()) {
         fresh = true;
@@ -205,13 +214,15 @@ Result<std::uint64_t> ReadCounter(FdRef root, const std::string& file, const std
   }
   for (const std::string& line : Split(*text, '\n')) {
     if (line.starts_with(key + " ")) {
-      return LN_TRY_CTX(ParseNumber<std::uint64_t>(Trim(std::string_view(line).substr(key.size()))), file);
+      return LN_TRY_CTX(ParseNumber<std::uint64_t>(Trim(std::string_view(line).substr(key.size()))),
+                        file);
     }
   }
   return std::uint64_t{0};
 }
 
-Result<void> RemoveTree(const std::vector<FdRef>& roots, FdRef v2_root, const std::string& path, milliseconds patience) {
+Result<void> RemoveTree(const std::vector<FdRef>& roots, FdRef v2_root, const std::string& path,
+                        milliseconds patience) {
   std::vector<FdRef> left;
   // v2 first: while it is busy, so are the others, and it can be waited for.
   if (v2_root.valid()) left.push_back(v2_root);
@@ -229,7 +240,8 @@ Result<void> RemoveTree(const std::vector<FdRef>& roots, FdRef v2_root, const st
     }
     if (busy.empty()) return Ok();
     left = std::move(busy);
-    if (steady_clock::now() >= until) return FailedPrecondition("cgroup " + path + " still has processes");
+    if (steady_clock::now() >= until)
+      return FailedPrecondition("cgroup " + path + " still has processes");
     if (v2_root.valid() && left.front().get() == v2_root.get()) {
       WaitUnpopulated(v2_root, path, until);
       // Unpopulated, and yet busy: an instant at most.

@@ -13,11 +13,14 @@ namespace {
 
 constexpr CapabilityMask Bit(unsigned capability) { return CapabilityMask{1} << capability; }
 
-// What a container has that asks for nothing: 14 capabilities, the set that containerd and docker give.
+// What a container has that asks for nothing: 14 capabilities, the set that containerd and docker
+// give.
 constexpr CapabilityMask kDefault = 0xa80425fb;
 
 bool IsAll(const std::string& name) { return ToUpper(name) == "ALL"; }
-bool HasAll(const std::vector<std::string>& names) { return std::any_of(names.begin(), names.end(), IsAll); }
+bool HasAll(const std::vector<std::string>& names) {
+  return std::any_of(names.begin(), names.end(), IsAll);
+}
 
 // The named capabilities, without "ALL".
 Result<CapabilityMask> MaskOf(const std::vector<std::string>& names) {
@@ -52,13 +55,16 @@ std::optional<unsigned> FindCapability(std::string_view name) {
 CapabilityMask BoundingSet() {
   CapabilityMask out = 0;
   for (unsigned i = 0; i < kCapabilityNames.size(); ++i) {
-    if (::prctl(PR_CAPBSET_READ, i, 0, 0, 0) == 1) out |= Bit(i);  // -1: an older kernel's end of the list
+    if (::prctl(PR_CAPBSET_READ, i, 0, 0, 0) == 1)
+      out |= Bit(i);  // -1: an older kernel's end of the list
   }
   return out;
 }
 
-Result<oci::Capabilities> ComputeCapabilities(const std::vector<std::string>& add, const std::vector<std::string>& drop,
-                                              const std::vector<std::string>& add_ambient, bool privileged) {
+Result<oci::Capabilities> ComputeCapabilities(const std::vector<std::string>& add,
+                                              const std::vector<std::string>& drop,
+                                              const std::vector<std::string>& add_ambient,
+                                              bool privileged) {
   static const CapabilityMask available = BoundingSet();  // linnetd never drops from its own
   const CapabilityMask added = LN_TRY_CTX(MaskOf(add), "add_capabilities");
   const CapabilityMask dropped = LN_TRY_CTX(MaskOf(drop), "drop_capabilities");
@@ -72,15 +78,18 @@ Result<oci::Capabilities> ComputeCapabilities(const std::vector<std::string>& ad
   ambient &= ~dropped;
   if (privileged) mask = available;
   if ((mask & ~available) != 0 && log::Enabled(log::Level::kDebug)) {
-    // Asking for more than the daemon has is no error elsewhere either: the container gets what there is.
-    log::Debug("capabilities beyond the daemon's own left out", {{"names", Join(Names(mask & ~available), " ")}});
+    // Asking for more than the daemon has is no error elsewhere either: the container gets what
+    // there is.
+    log::Debug("capabilities beyond the daemon's own left out",
+               {{"names", Join(Names(mask & ~available), " ")}});
   }
   mask &= available;
   ambient &= available;
 
   oci::Capabilities out;
   out.bounding = out.effective = out.permitted = Names(mask);
-  // Inheritable without ambient would let files with inheritable capabilities gain (CVE-2022-24769).
+  // Inheritable without ambient would let files with inheritable capabilities gain
+  // (CVE-2022-24769).
   out.inheritable = out.ambient = Names(ambient);
   return out;
 }

@@ -16,8 +16,8 @@ constexpr int kMaxDepth = 8;
 constexpr std::size_t kMaxDevices = 4096;
 
 // Below /dev, what is no device of the host's but of one namespace or mount.
-constexpr std::array<std::string_view, 10> kSkipped = {"pts",  "shm",   "fd",     "mqueue", "hugepages", ".lxc", ".lxd-mounts",
-                                                       ".udev", "console", "ptmx"};
+constexpr std::array<std::string_view, 10> kSkipped = {
+    "pts", "shm", "fd", "mqueue", "hugepages", ".lxc", ".lxd-mounts", ".udev", "console", "ptmx"};
 
 oci::Device Node(std::string path, const struct stat& st) {
   oci::Device out;
@@ -31,14 +31,15 @@ oci::Device Node(std::string path, const struct stat& st) {
   return out;
 }
 
-oci::DeviceRule Allow(const std::string& type, std::optional<std::int64_t> major, std::optional<std::int64_t> minor,
-                      const std::string& access) {
+oci::DeviceRule Allow(const std::string& type, std::optional<std::int64_t> major,
+                      std::optional<std::int64_t> minor, const std::string& access) {
   return {.allow = true, .type = type, .major = major, .minor = minor, .access = access};
 }
 
 // The later device wins where two have one path.
 void Put(std::vector<oci::Device>& devices, oci::Device device) {
-  const auto same = std::find_if(devices.begin(), devices.end(), [&](const oci::Device& d) { return d.path == device.path; });
+  const auto same = std::find_if(devices.begin(), devices.end(),
+                                 [&](const oci::Device& d) { return d.path == device.path; });
   if (same != devices.end()) {
     *same = std::move(device);
   } else {
@@ -47,7 +48,8 @@ void Put(std::vector<oci::Device>& devices, oci::Device device) {
 }
 
 // Character and block devices below `path`; links are not followed, other file systems are.
-Result<void> Walk(const std::string& path, const std::string& as, int depth, std::vector<oci::Device>& out) {
+Result<void> Walk(const std::string& path, const std::string& as, int depth,
+                  std::vector<oci::Device>& out) {
   if (depth > kMaxDepth) return Ok();
   for (const std::string& name : LN_TRY(ListDir(path))) {
     if (std::find(kSkipped.begin(), kSkipped.end(), name) != kSkipped.end()) continue;
@@ -60,7 +62,8 @@ Result<void> Walk(const std::string& path, const std::string& as, int depth, std
     if (S_ISDIR(st.st_mode)) {
       LN_TRY(Walk(child, JoinPath(as, name), depth + 1, out));
     } else if ((S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)) && st.st_rdev != 0) {
-      if (out.size() >= kMaxDevices) return Error(Code::kResourceExhausted, "more than 4096 devices below " + path);
+      if (out.size() >= kMaxDevices)
+        return Error(Code::kResourceExhausted, "more than 4096 devices below " + path);
       out.push_back(Node(JoinPath(as, name), st));
     }
   }
@@ -96,16 +99,21 @@ void AddDefaultDevices(oci::Spec& spec) {
   rules.push_back(Allow("c", {}, {}, "m"));
   rules.push_back(Allow("b", {}, {}, "m"));
   for (const Known& known : kDevices) {
-    Put(spec.devices, {.path = known.path, .type = "c", .major = known.major, .minor = known.minor, .file_mode = 0666,
-                       .uid = 0, .gid = 0});
+    Put(spec.devices, {.path = known.path,
+                       .type = "c",
+                       .major = known.major,
+                       .minor = known.minor,
+                       .file_mode = 0666,
+                       .uid = 0,
+                       .gid = 0});
     rules.push_back(Allow("c", known.major, known.minor, "rwm"));
   }
   rules.push_back(Allow("c", 136, {}, "rwm"));  // /dev/pts/*
   rules.push_back(Allow("c", 5, 2, "rwm"));     // ptmx
 }
 
-Result<void> AddHostDevice(oci::Spec& spec, const std::string& host_path, const std::string& container_path,
-                           const std::string& permissions) {
+Result<void> AddHostDevice(oci::Spec& spec, const std::string& host_path,
+                           const std::string& container_path, const std::string& permissions) {
   if (host_path.empty() || host_path.front() != '/') {
     return InvalidArgument("host_path \"" + host_path + "\" is not an absolute path");
   }

@@ -21,8 +21,8 @@ namespace {
 constexpr int kMaxLinks = 40;        // as the kernel
 constexpr int kMaxComponents = 256;  // all links resolved
 
-// One directory as overlayfs merges it: the same name in several layers, the uppermost first. Borrowed from the layers, or
-// owned.
+// One directory as overlayfs merges it: the same name in several layers, the uppermost first.
+// Borrowed from the layers, or owned.
 struct MergedDir {
   std::vector<UniqueFd> owned;
   std::vector<int> dirs;
@@ -34,7 +34,9 @@ bool IsWhiteout(const struct stat& st) { return S_ISCHR(st.st_mode) && st.st_rde
 bool IsOpaque(FdRef dir) {
   std::array<char, 8> value{};
   // An O_PATH descriptor has no xattrs of its own; through /proc/self/fd the file is reached.
-  return ::getxattr(FdPath(dir).c_str(), "trusted.overlay.opaque", value.data(), value.size()) == 1 && value[0] == 'y';
+  return ::getxattr(FdPath(dir).c_str(), "trusted.overlay.opaque", value.data(), value.size()) ==
+             1 &&
+         value[0] == 'y';
 }
 
 enum class Kind { kAbsent, kDir, kLink, kFile, kOther };
@@ -66,7 +68,9 @@ Result<Found> LookUp(const MergedDir& in, const std::string& name) {
     if (!S_ISDIR(st.st_mode)) {
       if (out.kind == Kind::kDir) break;  // an upper directory hides a lower file
       out.at = layer;
-      out.kind = S_ISREG(st.st_mode) ? Kind::kFile : S_ISLNK(st.st_mode) ? Kind::kLink : Kind::kOther;
+      out.kind = S_ISREG(st.st_mode)   ? Kind::kFile
+                 : S_ISLNK(st.st_mode) ? Kind::kLink
+                                       : Kind::kOther;
       if (out.kind == Kind::kLink) out.target = LN_TRY(ReadLinkAt(layer, name));
       break;
     }
@@ -91,7 +95,9 @@ void PushComponents(std::deque<std::string>& pending, const std::string& path) {
 }  // namespace
 
 Result<LayeredRoot> LayeredRoot::Open(const RootFs& rootfs) {
-  const auto open_layer = [](const std::string& path) { return linnet::Open(path, O_PATH | O_DIRECTORY); };
+  const auto open_layer = [](const std::string& path) {
+    return linnet::Open(path, O_PATH | O_DIRECTORY);
+  };
   std::vector<UniqueFd> layers;
   if (!rootfs.plain_dir.empty()) {
     layers.push_back(LN_TRY(open_layer(rootfs.plain_dir)));
@@ -105,7 +111,8 @@ Result<LayeredRoot> LayeredRoot::Open(const RootFs& rootfs) {
       return std::move(upper).error();
     }
   }
-  for (auto it = rootfs.lower_dirs.rbegin(); it != rootfs.lower_dirs.rend(); ++it) layers.push_back(LN_TRY(open_layer(*it)));
+  for (auto it = rootfs.lower_dirs.rbegin(); it != rootfs.lower_dirs.rend(); ++it)
+    layers.push_back(LN_TRY(open_layer(*it)));
   return LayeredRoot(std::move(layers));
 }
 
@@ -126,7 +133,8 @@ Result<UniqueFd> LayeredRoot::OpenRegular(const std::string& path) const {
       continue;
     }
     Found found = LN_TRY_CTX(LookUp(walked.back(), name), path);
-    if (found.kind == Kind::kAbsent) return NotFound(path + ": no such file in the root file system");
+    if (found.kind == Kind::kAbsent)
+      return NotFound(path + ": no such file in the root file system");
     if (found.kind == Kind::kDir) {
       walked.push_back(std::move(found.dir));
       continue;
@@ -140,7 +148,8 @@ Result<UniqueFd> LayeredRoot::OpenRegular(const std::string& path) const {
     if (!pending.empty()) return NotFound(path + ": \"" + name + "\" is not a directory");
     if (found.kind == Kind::kOther) return InvalidArgument(path + " is not a regular file");
     // O_NONBLOCK: should it have become a FIFO since.
-    UniqueFd file(::openat(found.at, name.c_str(), O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
+    UniqueFd file(::openat(found.at, name.c_str(),
+                           O_RDONLY | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC));
     if (!file) return Error::FromErrno(errno, "open " + path);
     struct stat st {};
     if (::fstat(file.get(), &st) != 0) return Error::FromErrno(errno, "stat " + path);

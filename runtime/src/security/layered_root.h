@@ -1,5 +1,5 @@
-// Reading files of a root file system before anything is mounted: the overlay of its directories as the kernel would
-// show it, for a daemon that must not trust them.
+// Reading files of a root file system before anything is mounted: the overlay of its directories as
+// the kernel would show it, for a daemon that must not trust them.
 #pragma once
 
 #include <string>
@@ -17,9 +17,9 @@ class LayeredRoot {
   // An upper directory that does not exist yet is left out. Errors: a layer cannot be opened.
   static Result<LayeredRoot> Open(const RootFs& rootfs);
 
-  // A regular file, for reading. Links are resolved within the root (at most 40), whiteouts and opaque directories are
-  // honoured. Never blocks on what it opens.
-  // Errors: kNotFound; kInvalidArgument where it is something else than a regular file, or a loop of links.
+  // A regular file, for reading. Links are resolved within the root (at most 40), whiteouts and
+  // opaque directories are honoured. Never blocks on what it opens. Errors: kNotFound;
+  // kInvalidArgument where it is something else than a regular file, or a loop of links.
   Result<UniqueFd> OpenRegular(const std::string& path) const;
 
  private:

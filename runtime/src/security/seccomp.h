@@ -1,4 +1,5 @@
-// From a seccomp profile (data) to a BPF program (bytes), and keeping the programs: compiling costs 15 ms, loading 0.3.
+// From a seccomp profile (data) to a BPF program (bytes), and keeping the programs: compiling costs
+// 15 ms, loading 0.3.
 #pragma once
 
 #include <cstddef>
@@ -15,20 +16,25 @@ namespace linnet::runtime {
 // An array of struct sock_filter for seccomp(SECCOMP_SET_MODE_FILTER); its size is a multiple of 8.
 //
 // Meaning as in runc, so that a profile does the same here:
-//   - system calls that this machine does not know are skipped (logged at debug), as are rules that repeat the default;
-//   - conditions on different arguments of one rule must all hold; where one argument is named twice, any of them is enough;
-//   - a call with a higher number than all that the profile names gets ENOSYS, not the default errno, so that libc's
+//   - system calls that this machine does not know are skipped (logged at debug), as are rules that
+//   repeat the default;
+//   - conditions on different arguments of one rule must all hold; where one argument is named
+//   twice, any of them is enough;
+//   - a call with a higher number than all that the profile names gets ENOSYS, not the default
+//   errno, so that libc's
 //     fall-backs for calls that the profile's author could not know still work.
 // Calls newer than libseccomp's tables are known by number (see seccomp_prologue.h).
-// Errors: kInvalidArgument naming the unknown action, architecture, operator; kUnimplemented for SCMP_ACT_NOTIFY.
+// Errors: kInvalidArgument naming the unknown action, architecture, operator; kUnimplemented for
+// SCMP_ACT_NOTIFY.
 Result<std::string> CompileSeccomp(const oci::Seccomp& profile);
 
-// SECCOMP_FILTER_FLAG_… for the profile's flags. Errors: kInvalidArgument for an unknown name or one that makes no sense
-// without a listener.
+// SECCOMP_FILTER_FLAG_… for the profile's flags. Errors: kInvalidArgument for an unknown name or
+// one that makes no sense without a listener.
 Result<std::uint32_t> SeccompFilterFlags(const oci::Seccomp& profile);
 
-// Compiled programs by profile, in memory and (when `directory` is not empty) on disk. A file that is torn, of another
-// libseccomp or architecture, or altered is ignored and replaced. Thread-safe; two callers with the same profile compile once.
+// Compiled programs by profile, in memory and (when `directory` is not empty) on disk. A file that
+// is torn, of another libseccomp or architecture, or altered is ignored and replaced. Thread-safe;
+// two callers with the same profile compile once.
 class SeccompCache {
  public:
   explicit SeccompCache(std::string directory = "");

@@ -8,6 +8,7 @@
 #include "linnet/base/file.h"
 #include "linnet/base/log.h"
 #include "linnet/oci/digest.h"
+
 #include "security/seccomp.h"
 
 namespace linnet::runtime {
@@ -52,14 +53,24 @@ std::string KeyOf(const oci::Seccomp& profile) {
   Canonical text;
   const scmp_version* version = seccomp_version();
   text.Add(std::uint64_t{kFormat}).Add(std::uint64_t{seccomp_arch_native()});
-  text.Add(std::uint64_t{version->major}).Add(std::uint64_t{version->minor}).Add(std::uint64_t{version->micro});
+  text.Add(std::uint64_t{version->major})
+      .Add(std::uint64_t{version->minor})
+      .Add(std::uint64_t{version->micro});
   // Flags are no part of the program.
-  text.Add(std::string_view(profile.default_action)).Add(profile.default_errno_ret).Add(profile.architectures);
+  text.Add(std::string_view(profile.default_action))
+      .Add(profile.default_errno_ret)
+      .Add(profile.architectures);
   text.Add(std::uint64_t{profile.syscalls.size()});
   for (const oci::SeccompSyscall& call : profile.syscalls) {
-    text.Add(call.names).Add(std::string_view(call.action)).Add(call.errno_ret).Add(std::uint64_t{call.args.size()});
+    text.Add(call.names)
+        .Add(std::string_view(call.action))
+        .Add(call.errno_ret)
+        .Add(std::uint64_t{call.args.size()});
     for (const oci::SeccompArg& arg : call.args) {
-      text.Add(std::uint64_t{arg.index}).Add(arg.value).Add(arg.value_two).Add(std::string_view(arg.op));
+      text.Add(std::uint64_t{arg.index})
+          .Add(arg.value)
+          .Add(arg.value_two)
+          .Add(std::string_view(arg.op));
     }
   }
   return std::string(oci::Digest::Sha256Of(text.str()).hex());
@@ -75,7 +86,8 @@ std::string ToFile(const std::string& program) {
 std::optional<std::string> FromFile(const std::string& file) {
   if (file.size() <= kHeaderBytes || file[kHeaderBytes - 1] != '\n') return std::nullopt;
   std::string program = file.substr(kHeaderBytes);
-  if (oci::Digest::Sha256Of(program).hex() != std::string_view(file).substr(0, kHeaderBytes - 1)) return std::nullopt;
+  if (oci::Digest::Sha256Of(program).hex() != std::string_view(file).substr(0, kHeaderBytes - 1))
+    return std::nullopt;
   return program;
 }
 
@@ -92,7 +104,9 @@ void SeccompCache::DropOldest() {
   while (entries_.size() > kMaxEntries) {
     auto oldest = entries_.end();
     for (auto it = entries_.begin(); it != entries_.end(); ++it) {
-      if (it->second.ready && (oldest == entries_.end() || it->second.last_use < oldest->second.last_use)) oldest = it;
+      if (it->second.ready &&
+          (oldest == entries_.end() || it->second.last_use < oldest->second.last_use))
+        oldest = it;
     }
     if (oldest == entries_.end()) return;
     entries_.erase(oldest);
@@ -126,7 +140,8 @@ Result<std::string> SeccompCache::Get(const oci::Seccomp& profile) {
   return program;
 }
 
-Result<std::string> SeccompCache::LoadOrCompile(const oci::Seccomp& profile, const std::string& key) {
+Result<std::string> SeccompCache::LoadOrCompile(const oci::Seccomp& profile,
+                                                const std::string& key) {
   const std::string path = directory_.empty() ? std::string() : JoinPath(directory_, key + ".bpf");
   if (!path.empty()) {
     const Result<std::string> file = ReadFile(path, kMaxFileBytes);

@@ -16,6 +16,7 @@
 #include "linnet/base/file.h"
 #include "linnet/base/log.h"
 #include "linnet/base/unique_fd.h"
+
 #include "security/seccomp.h"
 #include "security/seccomp_names.h"
 #include "security/seccomp_prologue.h"
@@ -44,7 +45,8 @@ struct Action {
 
 Result<Action> ToAction(const std::string& name, std::optional<std::uint32_t> errno_ret) {
   if (errno_ret && *errno_ret > kMaxErrno) {
-    return InvalidArgument("seccomp: errnoRet " + std::to_string(*errno_ret) + " is out of range (0…4095)");
+    return InvalidArgument("seccomp: errnoRet " + std::to_string(*errno_ret) +
+                           " is out of range (0…4095)");
   }
   const std::uint32_t data = errno_ret.value_or(EPERM);
   const std::optional<SeccompAction> action = FindSeccompAction(name);
@@ -67,27 +69,32 @@ Result<Action> ToAction(const std::string& name, std::optional<std::uint32_t> er
     case SeccompAction::kNotify:
       break;
   }
-  return Error(Code::kUnimplemented, "seccomp: SCMP_ACT_NOTIFY needs a listener, which is not supported");
+  return Error(Code::kUnimplemented,
+               "seccomp: SCMP_ACT_NOTIFY needs a listener, which is not supported");
 }
 
-// Whether calls of the future had better be refused with ENOSYS. With these three the profile lets unknown calls through
-// (a tracer answers them itself).
+// Whether calls of the future had better be refused with ENOSYS. With these three the profile lets
+// unknown calls through (a tracer answers them itself).
 bool Refuses(const Action& action) {
   return action.kernel != SECCOMP_RET_ALLOW && action.kernel != SECCOMP_RET_LOG &&
-         (action.kernel & SECCOMP_RET_ACTION_FULL) != SECCOMP_RET_TRACE && action.kernel != (SECCOMP_RET_ERRNO | ENOSYS);
+         (action.kernel & SECCOMP_RET_ACTION_FULL) != SECCOMP_RET_TRACE &&
+         action.kernel != (SECCOMP_RET_ERRNO | ENOSYS);
 }
 
 Result<scmp_arg_cmp> ToCompare(const oci::SeccompArg& arg) {
-  if (arg.index >= kMaxArgs) return InvalidArgument("seccomp: argument index " + std::to_string(arg.index) + " is above 5");
+  if (arg.index >= kMaxArgs)
+    return InvalidArgument("seccomp: argument index " + std::to_string(arg.index) + " is above 5");
   const std::optional<scmp_compare> op = FindSeccompOperator(arg.op);
   if (!op) return InvalidArgument("seccomp: unknown operator \"" + arg.op + "\"");
-  // For MASKED_EQ: datum_a is the mask, datum_b what is compared with; else datum_a is the value and datum_b unused.
+  // For MASKED_EQ: datum_a is the mask, datum_b what is compared with; else datum_a is the value
+  // and datum_b unused.
   return scmp_arg_cmp{arg.index, *op, arg.value, arg.value_two};
 }
 
 bool NamesAnArgumentTwice(const std::vector<scmp_arg_cmp>& conditions) {
   std::array<int, kMaxArgs> seen{};
-  return std::any_of(conditions.begin(), conditions.end(), [&](const scmp_arg_cmp& c) { return ++seen[c.arg] > 1; });
+  return std::any_of(conditions.begin(), conditions.end(),
+                     [&](const scmp_arg_cmp& c) { return ++seen[c.arg] > 1; });
 }
 
 class Compiler {
@@ -143,29 +150,33 @@ class Compiler {
         LN_TRY(AddRule(name, number, action, conditions));
         continue;
       }
-      for (const scmp_arg_cmp& condition : conditions) LN_TRY(AddRule(name, number, action, {condition}));
+      for (const scmp_arg_cmp& condition : conditions)
+        LN_TRY(AddRule(name, number, action, {condition}));
     }
     return Ok();
   }
 
-  Result<void> AddRule(const std::string& name, int number, const Action& action, const std::vector<scmp_arg_cmp>& conditions) {
+  Result<void> AddRule(const std::string& name, int number, const Action& action,
+                       const std::vector<scmp_arg_cmp>& conditions) {
     ++rules_;
-    const int rc = seccomp_rule_add_array(filter_.get(), action.scmp, number, static_cast<unsigned>(conditions.size()),
+    const int rc = seccomp_rule_add_array(filter_.get(), action.scmp, number,
+                                          static_cast<unsigned>(conditions.size()),
                                           conditions.empty() ? nullptr : conditions.data());
     if (rc == -EEXIST) return Ok();  // said twice
     if (rc < 0) return FromSeccomp(rc, "seccomp: rule for " + name);
     return Ok();
   }
 
-  // The call's numbers on each architecture: the highest ends what the profile's author knew of; those that libseccomp
-  // does not know are decided by our own instructions.
+  // The call's numbers on each architecture: the highest ends what the profile's author knew of;
+  // those that libseccomp does not know are decided by our own instructions.
   void NoteNumbers(const std::string& name, const Action& action, bool unconditional) {
     bool known = false;
     for (ArchPrologue& arch : arches_) {
       const int resolved = seccomp_syscall_resolve_name_arch(arch.arch, name.c_str());
       if (resolved != __NR_SCMP_ERROR) {
         known = true;
-        // Negative: not on this architecture. Above 0xf0000: private calls of 32-bit ARM, not in the sequence.
+        // Negative: not on this architecture. Above 0xf0000: private calls of 32-bit ARM, not in
+        // the sequence.
         const std::uint32_t number = static_cast<std::uint32_t>(resolved) & ~kX32Bit;
         if (resolved >= 0 && number < kPrivateCalls) RaiseLast(arch, number);
         continue;
@@ -174,20 +185,24 @@ class Compiler {
       if (!recent) continue;
       known = true;
       RaiseLast(arch, *recent);
-      // A rule with conditions for so new a call: left to the default action, the safe side for a list of what is allowed.
+      // A rule with conditions for so new a call: left to the default action, the safe side for a
+      // list of what is allowed.
       if (unconditional) arch.recent.emplace(*recent, action.kernel);
     }
     if (!known) skipped_ += (skipped_.empty() ? "" : " ") + name;
   }
 
-  static void RaiseLast(ArchPrologue& arch, std::uint32_t number) { arch.last = std::max(arch.last.value_or(0), number); }
+  static void RaiseLast(ArchPrologue& arch, std::uint32_t number) {
+    arch.last = std::max(arch.last.value_or(0), number);
+  }
 
   Result<std::string> Export() {
     if (!Refuses(default_)) {
       for (ArchPrologue& arch : arches_) arch.last.reset();
     }
     const std::vector<sock_filter> prologue = BuildPrologue(arches_);
-    std::string out(reinterpret_cast<const char*>(prologue.data()), prologue.size() * sizeof(sock_filter));
+    std::string out(reinterpret_cast<const char*>(prologue.data()),
+                    prologue.size() * sizeof(sock_filter));
     const UniqueFd file(::memfd_create("seccomp", MFD_CLOEXEC));
     if (!file) return Error::FromErrno(errno, "memfd_create");
     const int rc = seccomp_export_bpf(filter_.get(), file.get());
@@ -195,9 +210,11 @@ class Compiler {
     if (::lseek(file.get(), 0, SEEK_SET) < 0) return Error::FromErrno(errno, "lseek");
     out += LN_TRY(ReadAll(file));
     const std::size_t count = out.size() / sizeof(sock_filter);
-    if (count == 0 || out.size() % sizeof(sock_filter) != 0) return Internal("seccomp: libseccomp wrote half an instruction");
+    if (count == 0 || out.size() % sizeof(sock_filter) != 0)
+      return Internal("seccomp: libseccomp wrote half an instruction");
     if (count > BPF_MAXINSNS) {
-      return InvalidArgument("seccomp: the profile needs " + std::to_string(count) + " instructions, the kernel takes 4096");
+      return InvalidArgument("seccomp: the profile needs " + std::to_string(count) +
+                             " instructions, the kernel takes 4096");
     }
     return out;
   }

@@ -8,14 +8,17 @@
 #include <string_view>
 
 #include "linnet/runtime/security.h"
+
 #include "security/seccomp_names.h"
 
-// The profile that Kubernetes' RuntimeDefault stands for: names, numbers and conditions as in the profile that moby and
-// containerd share, so that a workload that runs there runs here. Differences: lsm_*_self_attr need no capability (they
-// act on the caller alone), address families are refused by number (AF_ALG, AF_VSOCK) and not listed one by one.
+// The profile that Kubernetes' RuntimeDefault stands for: names, numbers and conditions as in the
+// profile that moby and containerd share, so that a workload that runs there runs here.
+// Differences: lsm_*_self_attr need no capability (they act on the caller alone), address families
+// are refused by number (AF_ALG, AF_VSOCK) and not listed one by one.
 //
-// i386's socketcall takes its arguments by pointer, where no filter can see the family: 32-bit programs can still make an
-// AF_ALG socket. Refusing it would take the network from every 32-bit glibc.
+// i386's socketcall takes its arguments by pointer, where no filter can see the family: 32-bit
+// programs can still make an AF_ALG socket. Refusing it would take the network from every 32-bit
+// glibc.
 
 namespace linnet::runtime {
 namespace {
@@ -86,10 +89,11 @@ struct ByCapability {
 constexpr ByCapability kByCapability[] = {
     {"CAP_DAC_READ_SEARCH", {"open_by_handle_at"}},
     {"CAP_SYS_ADMIN",
-     {"bpf",       "clone",          "clone3",        "fanotify_init", "fsconfig",    "fsmount",         "fsopen",
-      "fspick",    "lookup_dcookie", "mount",         "mount_setattr", "move_mount",  "open_tree",       "perf_event_open",
-      "quotactl",  "quotactl_fd",    "setdomainname", "sethostname",   "setns",       "syslog",          "umount",
-      "umount2",   "unshare"}},
+     {"bpf",           "clone",         "clone3",      "fanotify_init",   "fsconfig",
+      "fsmount",       "fsopen",        "fspick",      "lookup_dcookie",  "mount",
+      "mount_setattr", "move_mount",    "open_tree",   "perf_event_open", "quotactl",
+      "quotactl_fd",   "setdomainname", "sethostname", "setns",           "syslog",
+      "umount",        "umount2",       "unshare"}},
     {"CAP_SYS_BOOT", {"reboot"}},
     {"CAP_SYS_CHROOT", {"chroot"}},
     {"CAP_SYS_MODULE", {"delete_module", "init_module", "finit_module"}},
@@ -105,17 +109,22 @@ constexpr ByCapability kByCapability[] = {
     {"CAP_PERFMON", {"perf_event_open"}},
 };
 
-constexpr std::uint64_t kNamespaceFlags = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS | CLONE_NEWIPC | CLONE_NEWUSER |
-                                          CLONE_NEWPID | CLONE_NEWNET;
+constexpr std::uint64_t kNamespaceFlags = CLONE_NEWNS | CLONE_NEWCGROUP | CLONE_NEWUTS |
+                                          CLONE_NEWIPC | CLONE_NEWUSER | CLONE_NEWPID |
+                                          CLONE_NEWNET;
 static_assert(kNamespaceFlags == 0x7e020000);
 
 constexpr std::uint64_t kAfAlg = 38, kAfVsock = 40;  // linux/socket.h
 
 oci::SeccompSyscall Allow(std::vector<std::string> names, std::vector<oci::SeccompArg> args = {}) {
-  return {.names = std::move(names), .action = "SCMP_ACT_ALLOW", .errno_ret = {}, .args = std::move(args)};
+  return {.names = std::move(names),
+          .action = "SCMP_ACT_ALLOW",
+          .errno_ret = {},
+          .args = std::move(args)};
 }
 
-oci::SeccompArg Condition(std::uint32_t index, const char* op, std::uint64_t value, std::uint64_t value_two = 0) {
+oci::SeccompArg Condition(std::uint32_t index, const char* op, std::uint64_t value,
+                          std::uint64_t value_two = 0) {
   return {.index = index, .value = value, .value_two = value_two, .op = op};
 }
 
@@ -143,8 +152,8 @@ void AddForArchitecture(std::vector<oci::SeccompSyscall>& out) {
       break;
     case SCMP_ARCH_AARCH64:
     case SCMP_ARCH_ARM:
-      out.push_back(Allow(
-          {"arm_fadvise64_64", "arm_sync_file_range", "sync_file_range2", "breakpoint", "cacheflush", "set_tls"}));
+      out.push_back(Allow({"arm_fadvise64_64", "arm_sync_file_range", "sync_file_range2",
+                           "breakpoint", "cacheflush", "set_tls"}));
       break;
     case SCMP_ARCH_PPC64LE:
       out.push_back(Allow({"sync_file_range2", "swapcontext"}));
@@ -192,10 +201,13 @@ oci::Seccomp DefaultSeccompProfile(const std::vector<std::string>& capabilities)
   }
   if (!holds("CAP_SYS_ADMIN")) {
     // s390 swaps the first two arguments of clone.
-    const bool s390 = seccomp_arch_native() == SCMP_ARCH_S390X || seccomp_arch_native() == SCMP_ARCH_S390;
-    out.syscalls.push_back(Allow({"clone"}, {Condition(s390 ? 1 : 0, "SCMP_CMP_MASKED_EQ", kNamespaceFlags, 0)}));
+    const bool s390 =
+        seccomp_arch_native() == SCMP_ARCH_S390X || seccomp_arch_native() == SCMP_ARCH_S390;
+    out.syscalls.push_back(
+        Allow({"clone"}, {Condition(s390 ? 1 : 0, "SCMP_CMP_MASKED_EQ", kNamespaceFlags, 0)}));
     // Its flags are behind a pointer: "not implemented" makes libc fall back to clone.
-    out.syscalls.push_back({.names = {"clone3"}, .action = "SCMP_ACT_ERRNO", .errno_ret = ENOSYS, .args = {}});
+    out.syscalls.push_back(
+        {.names = {"clone3"}, .action = "SCMP_ACT_ERRNO", .errno_ret = ENOSYS, .args = {}});
   }
   return out;
 }

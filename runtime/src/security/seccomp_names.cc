@@ -14,7 +14,8 @@ struct Named {
 
 template <class T, std::size_t N>
 std::optional<T> Find(const std::array<Named<T>, N>& table, std::string_view name) {
-  const auto* it = std::find_if(table.begin(), table.end(), [&](const Named<T>& n) { return n.name == name; });
+  const auto* it =
+      std::find_if(table.begin(), table.end(), [&](const Named<T>& n) { return n.name == name; });
   return it == table.end() ? std::nullopt : std::optional<T>(it->value);
 }
 
@@ -81,26 +82,34 @@ constexpr std::array<GoArch, 10> kGoArches = {{
 
 }  // namespace
 
-std::optional<SeccompAction> FindSeccompAction(std::string_view name) { return Find(kActions, name); }
-std::optional<scmp_compare> FindSeccompOperator(std::string_view name) { return Find(kOperators, name); }
+std::optional<SeccompAction> FindSeccompAction(std::string_view name) {
+  return Find(kActions, name);
+}
+std::optional<scmp_compare> FindSeccompOperator(std::string_view name) {
+  return Find(kOperators, name);
+}
 std::optional<std::uint32_t> FindSeccompArch(std::string_view name) { return Find(kArches, name); }
 
 bool KnownSeccompArch(std::string_view name) {
   // Newer than libseccomp 2.5.4.
-  constexpr std::array<std::string_view, 5> kOthers = {"SCMP_ARCH_LOONGARCH64", "SCMP_ARCH_M68K", "SCMP_ARCH_SH",
-                                                       "SCMP_ARCH_SHEB", "SCMP_ARCH_PARISC64"};
-  return FindSeccompArch(name).has_value() || std::find(kOthers.begin(), kOthers.end(), name) != kOthers.end();
+  constexpr std::array<std::string_view, 5> kOthers = {"SCMP_ARCH_LOONGARCH64", "SCMP_ARCH_M68K",
+                                                       "SCMP_ARCH_SH", "SCMP_ARCH_SHEB",
+                                                       "SCMP_ARCH_PARISC64"};
+  return FindSeccompArch(name).has_value() ||
+         std::find(kOthers.begin(), kOthers.end(), name) != kOthers.end();
 }
 
 std::string NativeSeccompArch() {
   const std::uint32_t native = seccomp_arch_native();
-  const auto* it = std::find_if(kArches.begin(), kArches.end(), [&](const auto& a) { return a.value == native; });
+  const auto* it = std::find_if(kArches.begin(), kArches.end(),
+                                [&](const auto& a) { return a.value == native; });
   return it == kArches.end() ? std::string() : std::string(it->name);
 }
 
 std::string NativeGoArch() {
   const std::uint32_t native = seccomp_arch_native();
-  const auto* it = std::find_if(kGoArches.begin(), kGoArches.end(), [&](const GoArch& a) { return a.arch == native; });
+  const auto* it = std::find_if(kGoArches.begin(), kGoArches.end(),
+                                [&](const GoArch& a) { return a.arch == native; });
   return it == kGoArches.end() ? std::string() : std::string(it->name);
 }
 

@@ -10,7 +10,16 @@
 
 namespace linnet::runtime {
 
-enum class SeccompAction : std::uint8_t { kKillThread, kKillProcess, kTrap, kErrno, kTrace, kAllow, kLog, kNotify };
+enum class SeccompAction : std::uint8_t {
+  kKillThread,
+  kKillProcess,
+  kTrap,
+  kErrno,
+  kTrace,
+  kAllow,
+  kLog,
+  kNotify
+};
 
 std::optional<SeccompAction> FindSeccompAction(std::string_view name);   // "SCMP_ACT_ALLOW", …
 std::optional<scmp_compare> FindSeccompOperator(std::string_view name);  // "SCMP_CMP_EQ", …

@@ -8,6 +8,7 @@
 #include "linnet/base/json_view.h"
 #include "linnet/base/text.h"
 #include "linnet/runtime/security.h"
+
 #include "security/seccomp_names.h"
 
 namespace linnet::runtime {
@@ -22,8 +23,10 @@ struct KernelVersion {
 
 // "6.1.0-13-amd64", "4.8"
 Result<KernelVersion> ParseKernelVersion(std::string_view text) {
-  const std::vector<std::string> parts = Split(text.substr(0, text.find_first_not_of("0123456789.")), '.');
-  if (parts.size() < 2) return InvalidArgument("\"" + std::string(text) + "\" is not a kernel version");
+  const std::vector<std::string> parts =
+      Split(text.substr(0, text.find_first_not_of("0123456789.")), '.');
+  if (parts.size() < 2)
+    return InvalidArgument("\"" + std::string(text) + "\" is not a kernel version");
   KernelVersion out;
   out.major = LN_TRY(ParseNumber<int>(parts[0]));
   out.minor = LN_TRY(ParseNumber<int>(parts[1]));
@@ -60,11 +63,13 @@ Result<Filter> ParseFilter(const JsonView& call, std::string_view key) {
   out.arches = LN_TRY(view->Strings("arches"));
   out.caps = LN_TRY(view->Strings("caps"));
   const std::string kernel = LN_TRY(view->Optional<std::string>("minKernel", ""));
-  if (!kernel.empty()) out.min_kernel = LN_TRY_CTX(ParseKernelVersion(kernel), view->path() + ".minKernel");
+  if (!kernel.empty())
+    out.min_kernel = LN_TRY_CTX(ParseKernelVersion(kernel), view->path() + ".minKernel");
   return out;
 }
 
-// Whether the entry counts here: all that "includes" names holds, and nothing that "excludes" names.
+// Whether the entry counts here: all that "includes" names holds, and nothing that "excludes"
+// names.
 Result<bool> Applies(const JsonView& call, const Here& here) {
   const Filter includes = LN_TRY(ParseFilter(call, "includes"));
   const Filter excludes = LN_TRY(ParseFilter(call, "excludes"));
@@ -102,7 +107,8 @@ Result<oci::SeccompSyscall> ParseSyscall(const JsonView& view) {
   oci::SeccompSyscall out;
   out.names = LN_TRY(view.Strings("names"));
   const std::string name = LN_TRY(view.Optional<std::string>("name", ""));  // docker's old spelling
-  if (!name.empty() && !out.names.empty()) return view.Fail("\"name\" and \"names\" exclude each other");
+  if (!name.empty() && !out.names.empty())
+    return view.Fail("\"name\" and \"names\" exclude each other");
   if (!name.empty()) out.names.push_back(name);
   if (out.names.empty()) return view.Fail("no names");
   out.action = LN_TRY(ParseAction(view, "action"));
@@ -114,13 +120,15 @@ Result<oci::SeccompSyscall> ParseSyscall(const JsonView& view) {
 Result<std::vector<std::string>> ParseArchitectures(const JsonView& root) {
   std::vector<std::string> out = LN_TRY(root.Strings("architectures"));
   const std::vector<JsonView> map = LN_TRY(root.Array("archMap"));
-  if (!out.empty() && !map.empty()) return root.Fail("\"architectures\" and \"archMap\" exclude each other");
+  if (!out.empty() && !map.empty())
+    return root.Fail("\"architectures\" and \"archMap\" exclude each other");
   const std::string native = NativeSeccompArch();
   for (const JsonView& entry : map) {
     const std::string arch = LN_TRY(entry.Required<std::string>("architecture"));
     if (arch != native) continue;
     out.push_back(arch);
-    for (std::string& sub : LN_TRY(entry.Strings("subArchitectures"))) out.push_back(std::move(sub));
+    for (std::string& sub : LN_TRY(entry.Strings("subArchitectures")))
+      out.push_back(std::move(sub));
     break;
   }
   for (const std::string& arch : out) {
@@ -131,7 +139,8 @@ Result<std::vector<std::string>> ParseArchitectures(const JsonView& root) {
 
 }  // namespace
 
-Result<oci::Seccomp> ParseSeccompProfile(std::string_view json, const std::vector<std::string>& capabilities) {
+Result<oci::Seccomp> ParseSeccompProfile(std::string_view json,
+                                         const std::vector<std::string>& capabilities) {
   const Json document = LN_TRY_CTX(ParseJson(json, kLimits), "seccomp profile");
   // Go reads keys without regard to case, and profiles were written for Go.
   const JsonView root(document, "$", KeyMatch::kIgnoreCase);

@@ -8,6 +8,7 @@
 
 #include "linnet/base/text.h"
 #include "linnet/runtime/security.h"
+
 #include "security/layered_root.h"
 
 namespace linnet::runtime {
@@ -18,11 +19,13 @@ constexpr std::size_t kMaxLineBytes = 64U << 10;
 constexpr std::uint32_t kMaxId = 0x7fffffff;
 
 bool AllDigits(std::string_view text) {
-  return !text.empty() && std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
+  return !text.empty() &&
+         std::all_of(text.begin(), text.end(), [](char c) { return c >= '0' && c <= '9'; });
 }
 
-// Whether the text would be a number to some reader ("+0", "-1", "0x0", "1000 "): such a text is never a name, so that what
-// another part of the system takes for a number cannot be a name that the image made up (CVE-2026-46680).
+// Whether the text would be a number to some reader ("+0", "-1", "0x0", "1000 "): such a text is
+// never a name, so that what another part of the system takes for a number cannot be a name that
+// the image made up (CVE-2026-46680).
 bool LooksLikeNumber(std::string_view text) {
   std::string_view rest = Trim(text);
   if (rest.starts_with('+') || rest.starts_with('-')) rest.remove_prefix(1);
@@ -33,13 +36,17 @@ bool LooksLikeNumber(std::string_view text) {
 // A uid or gid, or nullopt for a name.
 Result<std::optional<std::uint32_t>> ParseId(std::string_view text, std::string_view what) {
   if (!LooksLikeNumber(text)) {
-    const bool bad = std::any_of(text.begin(), text.end(), [](char c) { return c <= ' ' || c == 0x7f; });
-    if (bad || text.size() > 256) return InvalidArgument(std::string(what) + " \"" + std::string(text) + "\" is not a name");
+    const bool bad =
+        std::any_of(text.begin(), text.end(), [](char c) { return c <= ' ' || c == 0x7f; });
+    if (bad || text.size() > 256)
+      return InvalidArgument(std::string(what) + " \"" + std::string(text) + "\" is not a name");
     return std::optional<std::uint32_t>();
   }
-  const auto number = AllDigits(text) ? ParseNumber<std::uint32_t>(text) : Result<std::uint32_t>(InvalidArgument(""));
+  const auto number = AllDigits(text) ? ParseNumber<std::uint32_t>(text)
+                                      : Result<std::uint32_t>(InvalidArgument(""));
   if (!number || *number > kMaxId) {
-    return InvalidArgument(std::string(what) + " \"" + std::string(text) + "\" is not a number from 0 to 2147483647");
+    return InvalidArgument(std::string(what) + " \"" + std::string(text) +
+                           "\" is not a number from 0 to 2147483647");
   }
   return std::optional<std::uint32_t>(*number);
 }
@@ -59,12 +66,14 @@ Result<void> ForEachLine(FdRef file, std::string_view name, Line line) {
     if (total > kMaxFileBytes) return InvalidArgument(std::string(name) + " is larger than 10 MiB");
     pending.append(buffer.data(), static_cast<std::size_t>(n));
     std::size_t start = 0;
-    for (std::size_t end = pending.find('\n'); end != std::string::npos; end = pending.find('\n', start)) {
+    for (std::size_t end = pending.find('\n'); end != std::string::npos;
+         end = pending.find('\n', start)) {
       if (!line(std::string_view(pending).substr(start, end - start))) return Ok();
       start = end + 1;
     }
     pending.erase(0, start);
-    if (pending.size() > kMaxLineBytes) return InvalidArgument(std::string(name) + " has a line longer than 64 KiB");
+    if (pending.size() > kMaxLineBytes)
+      return InvalidArgument(std::string(name) + " has a line longer than 64 KiB");
   }
   if (!pending.empty()) line(std::string_view(pending));
   return Ok();
@@ -99,7 +108,8 @@ struct PasswdEntry {
   std::uint32_t uid = 0, gid = 0;
 };
 
-// name:password:uid:gid:comment:home:shell; nullopt for what is not such a line (comments, NIS marks, bad numbers).
+// name:password:uid:gid:comment:home:shell; nullopt for what is not such a line (comments, NIS
+// marks, bad numbers).
 std::optional<PasswdEntry> ParsePasswdLine(std::string_view line) {
   std::array<std::string_view, 6> fields;
   const std::size_t count = Fields(line, fields);
@@ -107,11 +117,13 @@ std::optional<PasswdEntry> ParsePasswdLine(std::string_view line) {
   const auto uid = ParseNumber<std::uint32_t>(fields[2]);
   const auto gid = ParseNumber<std::uint32_t>(fields[3]);
   if (!uid || !gid || *uid > kMaxId || *gid > kMaxId) return std::nullopt;
-  return PasswdEntry{.name = std::string(fields[0]), .home = std::string(fields[5]), .uid = *uid, .gid = *gid};
+  return PasswdEntry{
+      .name = std::string(fields[0]), .home = std::string(fields[5]), .uid = *uid, .gid = *gid};
 }
 
 // The first entry that matches, as getpwnam and getpwuid do.
-Result<std::optional<PasswdEntry>> FindUser(const LayeredRoot& root, const std::string& name, std::optional<std::uint32_t> uid) {
+Result<std::optional<PasswdEntry>> FindUser(const LayeredRoot& root, const std::string& name,
+                                            std::optional<std::uint32_t> uid) {
   std::optional<PasswdEntry> out;
   LN_TRY(ForEachLine(root, "/etc/passwd", [&](std::string_view line) {
     std::optional<PasswdEntry> entry = ParsePasswdLine(line);
@@ -138,7 +150,8 @@ struct GroupMatches {
 };
 
 // name:password:gid:member,member
-Result<GroupMatches> FindGroups(const LayeredRoot& root, const std::string& group_name, const std::string& user_name) {
+Result<GroupMatches> FindGroups(const LayeredRoot& root, const std::string& group_name,
+                                const std::string& user_name) {
   GroupMatches out;
   if (group_name.empty() && user_name.empty()) return out;
   LN_TRY(ForEachLine(root, "/etc/group", [&](std::string_view line) {
@@ -158,7 +171,8 @@ Result<GroupMatches> FindGroups(const LayeredRoot& root, const std::string& grou
 Result<ResolvedUser> ResolveUser(const RootFs& rootfs, std::string_view user) {
   const std::size_t colon = user.find(':');
   const std::string user_part(user.substr(0, colon));
-  const std::string group_part(colon == std::string_view::npos ? std::string_view() : user.substr(colon + 1));
+  const std::string group_part(colon == std::string_view::npos ? std::string_view()
+                                                               : user.substr(colon + 1));
   std::optional<std::uint32_t> uid;
   if (user_part.empty()) {
     uid = 0;
@@ -167,7 +181,8 @@ Result<ResolvedUser> ResolveUser(const RootFs& rootfs, std::string_view user) {
   }
   std::optional<std::uint32_t> gid;
   if (!group_part.empty()) {
-    if (group_part.find(':') != std::string::npos) return InvalidArgument("user \"" + std::string(user) + "\" has two colons");
+    if (group_part.find(':') != std::string::npos)
+      return InvalidArgument("user \"" + std::string(user) + "\" has two colons");
     gid = LN_TRY(ParseId(group_part, "group"));
   }
 

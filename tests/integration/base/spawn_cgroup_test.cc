@@ -1,10 +1,11 @@
 // A child that starts in a cgroup v2: needs the kernel's.
 #include <fcntl.h>
-#include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <chrono>
+
+#include <gtest/gtest.h>
 
 #include "linnet/base/file.h"
 #include "linnet/base/spawn.h"
@@ -46,7 +47,8 @@ TEST_F(SpawnIntoCgroup, ClonedInto) {
   SpawnSpec spec = Spec();
   spec.cgroup_dir = dir_;
   for (int i = 0; i < 20; ++i) {
-    const RunResult r = LN_ASSERT_OK(linnet::Run(spec, "", steady_clock::now() + std::chrono::seconds(10)));
+    const RunResult r =
+        LN_ASSERT_OK(linnet::Run(spec, "", steady_clock::now() + std::chrono::seconds(10)));
     EXPECT_EQ(r.out, "0::/linnet-spawn-test\n");
   }
 }
@@ -55,7 +57,8 @@ TEST_F(SpawnIntoCgroup, ChildMovesItself) {
   const UniqueFd procs = LN_ASSERT_OK(OpenAt(dir_, "cgroup.procs", O_WRONLY));
   SpawnSpec spec = Spec();
   spec.cgroup_procs = {procs};
-  EXPECT_EQ(LN_ASSERT_OK(linnet::Run(spec, "", steady_clock::now() + std::chrono::seconds(10))).out, "0::/linnet-spawn-test\n");
+  EXPECT_EQ(LN_ASSERT_OK(linnet::Run(spec, "", steady_clock::now() + std::chrono::seconds(10))).out,
+            "0::/linnet-spawn-test\n");
 }
 
 TEST_F(SpawnIntoCgroup, ErrorsStillNameTheStage) {

@@ -2,8 +2,6 @@
 #include "cgroup/cgroup.h"
 
 #include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/mman.h>
 #include <sys/stat.h>
@@ -16,14 +14,18 @@
 #include <functional>
 #include <thread>
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "linnet/base/file.h"
+#include "linnet/base/text.h"
+#include "linnet/testing/result.h"
+
 #include "cgroup/device_rules.h"
 #include "cgroup/hierarchy.h"
 #include "cgroup/manager_v1.h"
 #include "cgroup/manager_v2.h"
 #include "cgroup/tree.h"
-#include "linnet/base/file.h"
-#include "linnet/base/text.h"
-#include "linnet/testing/result.h"
 
 namespace linnet::runtime {
 namespace {
@@ -106,14 +108,16 @@ class Cgroup : public ::testing::Test {
     if (!manager_) return;
     LN_EXPECT_OK(manager_->Kill(kTop));
     LN_EXPECT_OK(manager_->Remove(kTop));
-    for (const Hierarchy& h : found_.v1) EXPECT_FALSE(Exists(h.mount_point + kTop)) << h.mount_point;
+    for (const Hierarchy& h : found_.v1)
+      EXPECT_FALSE(Exists(h.mount_point + kTop)) << h.mount_point;
     if (found_.v2) {
       EXPECT_FALSE(Exists(found_.v2->mount_point + kTop));
     }
   }
   bool v2() const { return manager_->layout() == CgroupLayout::kV2; }
   // A file of the cgroup, in the v1 hierarchy of the controller or, where there is none, on v2.
-  std::string Read(Controller controller, const std::string& path, const std::string& v1_file, const std::string& v2_file) const {
+  std::string Read(Controller controller, const std::string& path, const std::string& v1_file,
+                   const std::string& v2_file) const {
     std::string file = found_.v2 ? found_.v2->mount_point + path + "/" + v2_file : "";
     for (const Hierarchy& h : found_.v1) {
       if (h.controllers.Has(controller)) file = h.mount_point + path + "/" + v1_file;
@@ -136,8 +140,11 @@ TEST_F(Cgroup, Make_InEveryHierarchy_AndAgain) {
   const auto own = LN_ASSERT_OK(ReadFile("/proc/" + std::to_string(member.pid()) + "/cgroup"));
   for (const std::string& line : Split(own, '\n')) {
     const std::string controllers = line.substr(0, line.rfind(':'));
-    if (line.empty() || controllers.find("name=") != std::string::npos || controllers.find("freezer") != std::string::npos) continue;
-    if (v2() || !ParseControllers(controllers.substr(controllers.find(':') + 1), ',').empty() || controllers == "0:") {
+    if (line.empty() || controllers.find("name=") != std::string::npos ||
+        controllers.find("freezer") != std::string::npos)
+      continue;
+    if (v2() || !ParseControllers(controllers.substr(controllers.find(':') + 1), ',').empty() ||
+        controllers == "0:") {
       EXPECT_TRUE(line.ends_with(":" + container_)) << line;
     }
   }
@@ -147,8 +154,12 @@ TEST_F(Cgroup, Make_InEveryHierarchy_AndAgain) {
 
 TEST_F(Cgroup, Limits_GrowAndShrinkAndGo) {
   LN_EXPECT_OK(manager_->Make(container_));
-  const auto memory = [&] { return Read(Controller::kMemory, container_, "memory.limit_in_bytes", "memory.max"); };
-  const auto quota = [&] { return Read(Controller::kCpu, container_, "cpu.cfs_quota_us", "cpu.max"); };
+  const auto memory = [&] {
+    return Read(Controller::kMemory, container_, "memory.limit_in_bytes", "memory.max");
+  };
+  const auto quota = [&] {
+    return Read(Controller::kCpu, container_, "cpu.cfs_quota_us", "cpu.max");
+  };
   for (const std::int64_t mib : {64, 256, 32}) {
     oci::Resources r;
     r.memory_limit = r.memory_swap = mib << 20;
@@ -215,26 +226,34 @@ TEST_F(Cgroup, Hugepages) {
   const auto set = manager_->SetResources(container_, r);
   if (!set && set.error().Is(Code::kUnimplemented)) GTEST_SKIP() << set.error().message();
   LN_EXPECT_OK(set);
-  EXPECT_EQ(Read(Controller::kHugetlb, container_, "hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max"), "4194304");
+  EXPECT_EQ(Read(Controller::kHugetlb, container_, "hugetlb.2MB.limit_in_bytes", "hugetlb.2MB.max"),
+            "4194304");
   r.hugepage_limits = {{"3MB", 1}};
   LN_EXPECT_ERROR(manager_->SetResources(container_, r), Code::kUnimplemented, "hugetlb.3MB");
 }
 
-// ------------------------------------------------------------------------------------------------ devices
+// ------------------------------------------------------------------------------------------------
+// devices
 
-oci::DeviceRule Rule(bool allow, const char* type, std::optional<std::int64_t> major, std::optional<std::int64_t> minor, const char* access) {
+oci::DeviceRule Rule(bool allow, const char* type, std::optional<std::int64_t> major,
+                     std::optional<std::int64_t> minor, const char* access) {
   return {.allow = allow, .type = type, .major = major, .minor = minor, .access = access};
 }
 
-const std::vector<oci::DeviceRule> kOnlyNull = {Rule(false, "a", {}, {}, "rwm"), Rule(true, "c", {}, {}, "m"),
-                                                Rule(true, "c", 1, 3, "rwm"), Rule(true, "c", 1, 5, "r")};
+const std::vector<oci::DeviceRule> kOnlyNull = {
+    Rule(false, "a", {}, {}, "rwm"), Rule(true, "c", {}, {}, "m"), Rule(true, "c", 1, 3, "rwm"),
+    Rule(true, "c", 1, 5, "r")};
 
-// A bit for each: null readable and writable, zero readable, zero not writable, full not readable, a char node can be
-// made, a block node cannot.
+// A bit for each: null readable and writable, zero readable, zero not writable, full not readable,
+// a char node can be made, a block node cannot.
 int TryDevices() {
   int out = 0;
-  const auto opens = [](const char* path, int flags) { return ::open(path, flags | O_CLOEXEC) >= 0; };
-  const auto refused = [](const char* path, int flags) { return ::open(path, flags | O_CLOEXEC) < 0 && errno == EPERM; };
+  const auto opens = [](const char* path, int flags) {
+    return ::open(path, flags | O_CLOEXEC) >= 0;
+  };
+  const auto refused = [](const char* path, int flags) {
+    return ::open(path, flags | O_CLOEXEC) < 0 && errno == EPERM;
+  };
   if (opens("/dev/null", O_RDWR)) out |= 1;
   if (opens("/dev/zero", O_RDONLY)) out |= 2;
   if (refused("/dev/zero", O_RDWR)) out |= 4;
@@ -257,7 +276,8 @@ TEST_F(Cgroup, Devices_RulesAreEffective) {
 TEST_F(Cgroup, Devices_Privileged) {
   LN_EXPECT_OK(manager_->Make(container_));
   LN_EXPECT_OK(manager_->SetDevices(container_, {Rule(true, "a", {}, {}, "rwm")}));
-  Member member(*manager_, container_, [] { return ::open("/dev/full", O_RDWR | O_CLOEXEC) >= 0 ? 0 : 1; });
+  Member member(*manager_, container_,
+                [] { return ::open("/dev/full", O_RDWR | O_CLOEXEC) >= 0 ? 0 : 1; });
   EXPECT_EQ(member.ExitCode(), 0);
 }
 
@@ -270,7 +290,8 @@ TEST_F(Cgroup, Devices_SetTwice_TheSecondCounts) {
   EXPECT_EQ(member.ExitCode(), 63);
 }
 
-// The device program works in the v2 tree of a hybrid too: what pure v2 does is tested here as well.
+// The device program works in the v2 tree of a hybrid too: what pure v2 does is tested here as
+// well.
 TEST_F(Cgroup, DeviceProgram_IsEffective) {
   if (!found_.v2) GTEST_SKIP() << "no v2 tree";
   ManagerV2 on_v2(std::move(*found_.v2));
@@ -278,7 +299,9 @@ TEST_F(Cgroup, DeviceProgram_IsEffective) {
   LN_EXPECT_OK(on_v2.Make(container_));
   LN_EXPECT_OK(on_v2.SetDevices(container_, {Rule(false, "a", {}, {}, "rwm")}));
   {
-    Member member(on_v2, container_, [] { return ::open("/dev/null", O_RDONLY | O_CLOEXEC) < 0 && errno == EPERM ? 0 : 1; });
+    Member member(on_v2, container_, [] {
+      return ::open("/dev/null", O_RDONLY | O_CLOEXEC) < 0 && errno == EPERM ? 0 : 1;
+    });
     EXPECT_EQ(member.ExitCode(), 0);
   }
   LN_EXPECT_OK(on_v2.SetDevices(container_, kOnlyNull));
@@ -287,7 +310,8 @@ TEST_F(Cgroup, DeviceProgram_IsEffective) {
   EXPECT_EQ(member.ExitCode(), 63);
 }
 
-// --------------------------------------------------------------------------------------- kill and removal
+// --------------------------------------------------------------------------------------- kill and
+// removal
 
 // Forks without end, each child living for a moment.
 int ForkStorm() {
@@ -351,7 +375,9 @@ TEST_F(Cgroup, Kill_WithoutFreezer_BySignals) {
   EXPECT_EQ(b.ExitCode(), -SIGKILL);
 }
 
-TEST_F(Cgroup, Kill_Absent_IsSuccess) { LN_EXPECT_OK(manager_->Kill("/linnet-cgroup-test/nothing")); }
+TEST_F(Cgroup, Kill_Absent_IsSuccess) {
+  LN_EXPECT_OK(manager_->Kill("/linnet-cgroup-test/nothing"));
+}
 
 TEST_F(Cgroup, Remove_WhileTheKilledStillEnd_IsPrompt) {
   std::vector<double> milliseconds_taken;
@@ -362,7 +388,8 @@ TEST_F(Cgroup, Remove_WhileTheKilledStillEnd_IsPrompt) {
       members.push_back(std::make_unique<Member>(*manager_, container_, [] {
         // Memory to be freed at the end takes a while.
         constexpr std::size_t kSize = 8U << 20;
-        void* p = ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        void* p =
+            ::mmap(nullptr, kSize, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
         std::memset(p, 1, kSize);
         return Sleep();
       }));
@@ -370,12 +397,14 @@ TEST_F(Cgroup, Remove_WhileTheKilledStillEnd_IsPrompt) {
     const auto start = steady_clock::now();
     LN_EXPECT_OK(manager_->Kill(pod_));
     LN_EXPECT_OK(manager_->Remove(pod_));
-    milliseconds_taken.push_back(std::chrono::duration<double, std::milli>(steady_clock::now() - start).count());
+    milliseconds_taken.push_back(
+        std::chrono::duration<double, std::milli>(steady_clock::now() - start).count());
     EXPECT_FALSE(LN_ASSERT_OK(manager_->Populated(pod_)));
   }
   std::sort(milliseconds_taken.begin(), milliseconds_taken.end());
   RecordProperty("kill_and_remove_p50_us", static_cast<int>(milliseconds_taken[10] * 1000));
-  std::printf("kill + remove of 8 processes: p50 %.2f ms, max %.2f ms\n", milliseconds_taken[10], milliseconds_taken.back());
+  std::printf("kill + remove of 8 processes: p50 %.2f ms, max %.2f ms\n", milliseconds_taken[10],
+              milliseconds_taken.back());
   EXPECT_LT(milliseconds_taken[10], 200);
 }
 
@@ -386,6 +415,36 @@ TEST_F(Cgroup, Remove_NestedAndAbsent) {
   EXPECT_THAT(LN_ASSERT_OK(manager_->Children(std::string(kTop) + "/pods")), ElementsAre());
 }
 
+// kubelet on v1 makes and removes its pods' cgroups in the v1 hierarchies only.
+TEST_F(Cgroup, Remove_ParentGoneFromV1_LeavesNothingInV2) {
+  if (manager_->layout() != CgroupLayout::kHybrid) GTEST_SKIP() << "not a hybrid";
+  const std::string parent = std::string(kTop) + "/kubepods/pod1";
+  LN_EXPECT_OK(manager_->Make(parent + "/c1"));
+  LN_EXPECT_OK(manager_->Make(parent + "/c2"));
+  LN_EXPECT_OK(manager_->Remove(parent + "/c1"));
+  EXPECT_TRUE(Exists(found_.v2->mount_point + parent)) << "still on v1, and another one in it";
+  for (const Hierarchy& h : found_.v1) {
+    LN_EXPECT_OK(RemoveTree({h.dir}, FdRef(-1),
+                            LN_ASSERT_OK(RelativePath(std::string(kTop) + "/kubepods"))));
+  }
+  LN_EXPECT_OK(manager_->Remove(parent + "/c2"));
+  EXPECT_FALSE(Exists(found_.v2->mount_point + parent));
+  EXPECT_FALSE(Exists(found_.v2->mount_point + std::string(kTop) + "/kubepods"));
+}
+
+TEST_F(Cgroup, MakeAndRemove_ManyThreads) {
+  std::vector<std::jthread> threads;
+  for (int t = 0; t < 4; ++t) {
+    threads.emplace_back([&, t] {
+      for (int i = 0; i < 25; ++i) {
+        const std::string path = std::string(kTop) + "/a/b/c" + std::to_string(t);
+        LN_EXPECT_OK(manager_->Make(path));
+        LN_EXPECT_OK(manager_->Remove(path));
+      }
+    });
+  }
+}
+
 TEST_F(Cgroup, Remove_Live_GivesUpInTime) {
   LN_EXPECT_OK(manager_->Make(container_));
   Member member(*manager_, container_, Sleep);
@@ -393,8 +452,9 @@ TEST_F(Cgroup, Remove_Live_GivesUpInTime) {
   for (const Hierarchy& h : found_.v1) roots.push_back(h.dir);
   const FdRef v2_root = found_.v2 ? found_.v2->dir.ref() : FdRef(-1);
   const auto start = steady_clock::now();
-  LN_EXPECT_ERROR(RemoveTree(roots, v2_root, LN_ASSERT_OK(RelativePath(container_)), milliseconds(50)), Code::kFailedPrecondition,
-                  "still has processes");
+  LN_EXPECT_ERROR(
+      RemoveTree(roots, v2_root, LN_ASSERT_OK(RelativePath(container_)), milliseconds(50)),
+      Code::kFailedPrecondition, "still has processes");
   EXPECT_LT(steady_clock::now() - start, milliseconds(500));
   EXPECT_TRUE(LN_ASSERT_OK(manager_->Populated(container_))) << "the process was left alone";
 }
@@ -423,7 +483,8 @@ TEST_F(Cgroup, Costs) {
     for (std::size_t k = 0; k < steps.size(); ++k) {
       const auto start = steady_clock::now();
       steps[k].second(path);
-      taken[k].push_back(std::chrono::duration<double, std::micro>(steady_clock::now() - start).count());
+      taken[k].push_back(
+          std::chrono::duration<double, std::micro>(steady_clock::now() - start).count());
     }
   }
   for (std::size_t k = 0; k < steps.size(); ++k) {

@@ -32,7 +32,8 @@ TEST(ParseDuration, AsGo) {
 }
 
 TEST(ParseDuration, Refuses) {
-  for (const char* text : {"", "-", "10", "s", "1x", "1 s", "1s ", "1..5s", ".s", "1s2", "--1s", "1d", "1e3s", "inf", "nans", "9999999999h"}) {
+  for (const char* text : {"", "-", "10", "s", "1x", "1 s", "1s ", "1..5s", ".s", "1s2", "--1s",
+                           "1d", "1e3s", "inf", "nans", "9999999999h"}) {
     LN_EXPECT_ERROR(ParseDuration(text), Code::kInvalidArgument, "duration");
   }
 }

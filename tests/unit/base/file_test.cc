@@ -1,8 +1,6 @@
 #include "linnet/base/file.h"
 
 #include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <linux/openat2.h>
 #include <sched.h>
 #include <sys/mman.h>
@@ -12,6 +10,9 @@
 #include <unistd.h>
 
 #include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "linnet/testing/result.h"
 #include "linnet/testing/temp_dir.h"
@@ -59,7 +60,8 @@ TEST_F(FileTest, OpenAt2_StaysBeneath) {
   ASSERT_EQ(::symlink("/a", (dir_ / "in/root").c_str()), 0);
   const UniqueFd in = LN_ASSERT_OK(OpenDir(dir_ / "in"));
   EXPECT_FALSE(OpenAt2(in, "up", O_RDONLY, 0, RESOLVE_BENEATH).has_value());
-  EXPECT_FALSE(OpenAt2(in, "up", O_RDONLY, 0, RESOLVE_IN_ROOT).has_value()) << "../b is /b there, which is absent";
+  EXPECT_FALSE(OpenAt2(in, "up", O_RDONLY, 0, RESOLVE_IN_ROOT).has_value())
+      << "../b is /b there, which is absent";
   const UniqueFd a = LN_ASSERT_OK(OpenAt2(in, "root", O_RDONLY, 0, RESOLVE_IN_ROOT));
   EXPECT_EQ(LN_ASSERT_OK(ReadAll(a)), "inside");
 }
@@ -74,7 +76,8 @@ TEST_F(FileTest, ReadFile_WholeAndBounded) {
   LN_EXPECT_ERROR(ReadFile(dir_ / "small", 2), Code::kResourceExhausted, "larger than 2");
   LN_EXPECT_ERROR(ReadFile("/dev/zero", 1 << 20), Code::kResourceExhausted, "larger");
   LN_EXPECT_ERROR(ReadFile(dir_ / "none"), Code::kNotFound, "none");
-  EXPECT_NE(LN_ASSERT_OK(ReadFile("/proc/self/status")).find("Name:"), std::string::npos) << "a file whose size is said to be 0";
+  EXPECT_NE(LN_ASSERT_OK(ReadFile("/proc/self/status")).find("Name:"), std::string::npos)
+      << "a file whose size is said to be 0";
 }
 
 TEST_F(FileTest, ReplaceFile_AllOrNothing) {
@@ -134,7 +137,8 @@ TEST_F(FileTest, WriteControlFile_MakesNoFile) {
   LN_EXPECT_OK(WriteControlFile(dir_ / "f", "1"));
   EXPECT_EQ(dir_.Read("f"), "1");
   const auto refused = WriteControlFile("/proc/self/oom_score_adj", "nonsense");
-  LN_EXPECT_ERROR(refused, Code::kInvalidArgument, "write \"nonsense\" to /proc/self/oom_score_adj");
+  LN_EXPECT_ERROR(refused, Code::kInvalidArgument,
+                  "write \"nonsense\" to /proc/self/oom_score_adj");
 }
 
 TEST_F(FileTest, MakeDirs) {
@@ -173,17 +177,21 @@ TEST_F(FileTest, RemoveAll_FollowsNoLink) {
   EXPECT_EQ(dir_.Read("keep/precious"), "x");
 }
 
-// In a child with a mount namespace of its own: a volume that is still mounted in a directory to be removed.
+// In a child with a mount namespace of its own: a volume that is still mounted in a directory to be
+// removed.
 TEST_F(FileTest, RemoveAll_SparesWhatIsMountedInTheTree) {
   dir_.Write({{"volume/precious", "x"}, {"t/mnt/", ""}, {"t/z", ""}});
   const pid_t pid = ::fork();
   if (pid == 0) {
-    if (::unshare(CLONE_NEWNS) != 0 || ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
-        ::mount((dir_ / "volume").c_str(), (dir_ / "t/mnt").c_str(), nullptr, MS_BIND, nullptr) != 0) {
+    if (::unshare(CLONE_NEWNS) != 0 ||
+        ::mount(nullptr, "/", nullptr, MS_REC | MS_PRIVATE, nullptr) != 0 ||
+        ::mount((dir_ / "volume").c_str(), (dir_ / "t/mnt").c_str(), nullptr, MS_BIND, nullptr) !=
+            0) {
       ::_exit(77);
     }
     const auto removed = RemoveAll(dir_ / "t");
-    const bool right = !removed && removed.error().Is(Code::kFailedPrecondition) && Exists(dir_ / "volume/precious");
+    const bool right = !removed && removed.error().Is(Code::kFailedPrecondition) &&
+                       Exists(dir_ / "volume/precious");
     ::_exit(right ? 0 : 1);
   }
   int status = 0;
@@ -243,7 +251,8 @@ TEST(SealedMemfd, CannotBeChanged) {
   EXPECT_EQ(::write(fd.get(), "x", 1), -1);
   EXPECT_EQ(::ftruncate(fd.get(), 0), -1);
   EXPECT_EQ(::fcntl(fd.get(), F_ADD_SEALS, F_SEAL_FUTURE_WRITE), -1);
-  EXPECT_EQ(::open(FdPath(fd).c_str(), O_WRONLY | O_CLOEXEC) >= 0 && ::mmap(nullptr, 1, PROT_WRITE, MAP_SHARED, fd.get(), 0) != MAP_FAILED,
+  EXPECT_EQ(::open(FdPath(fd).c_str(), O_WRONLY | O_CLOEXEC) >= 0 &&
+                ::mmap(nullptr, 1, PROT_WRITE, MAP_SHARED, fd.get(), 0) != MAP_FAILED,
             false);
 }
 
@@ -276,17 +285,32 @@ TEST(Paths, DirnameAndBasename) {
   struct Case {
     const char *path, *dir, *base;
   };
-  for (const Case& c : std::initializer_list<Case>{{"/a/b", "/a", "b"}, {"/a", "/", "a"}, {"a", ".", "a"}, {"a/b/", "a", "b"}, {"/", "/", "/"},
-                                                   {"//a", "/", "a"}, {"a//b", "a", "b"}}) {
+  for (const Case& c : std::initializer_list<Case>{{"/a/b", "/a", "b"},
+                                                   {"/a", "/", "a"},
+                                                   {"a", ".", "a"},
+                                                   {"a/b/", "a", "b"},
+                                                   {"/", "/", "/"},
+                                                   {"//a", "/", "a"},
+                                                   {"a//b", "a", "b"}}) {
     EXPECT_EQ(Dirname(c.path), c.dir) << c.path;
     EXPECT_EQ(Basename(c.path), c.base) << c.path;
   }
 }
 
 TEST(Paths, CleanPath) {
-  for (const auto& [path, clean] : std::initializer_list<std::pair<const char*, const char*>>{
-           {"/a//b/./c/", "/a/b/c"}, {"/a/../b", "/b"}, {"/../../a", "/a"}, {"a/../..", ".."}, {"a/..", "."}, {"", "."}, {"/", "/"},
-           {"../a/../b", "../b"}, {"./a", "a"}, {"/..", "/"}, {"a/./b/..", "a"}, {"...", "..."}}) {
+  for (const auto& [path, clean] :
+       std::initializer_list<std::pair<const char*, const char*>>{{"/a//b/./c/", "/a/b/c"},
+                                                                  {"/a/../b", "/b"},
+                                                                  {"/../../a", "/a"},
+                                                                  {"a/../..", ".."},
+                                                                  {"a/..", "."},
+                                                                  {"", "."},
+                                                                  {"/", "/"},
+                                                                  {"../a/../b", "../b"},
+                                                                  {"./a", "a"},
+                                                                  {"/..", "/"},
+                                                                  {"a/./b/..", "a"},
+                                                                  {"...", "..."}}) {
     EXPECT_EQ(CleanPath(path), clean) << path;
   }
 }

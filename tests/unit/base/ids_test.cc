@@ -1,8 +1,8 @@
 #include "linnet/base/ids.h"
 
-#include <gtest/gtest.h>
-
 #include <unordered_set>
+
+#include <gtest/gtest.h>
 
 #include "linnet/testing/result.h"
 
@@ -20,15 +20,18 @@ TEST(Id, Generate_64HexDigitsEachDifferent) {
 }
 
 TEST(Id, Parse_WhatIsSafeAsAFileName) {
-  for (const std::string& text : {std::string("a"), std::string("0"), std::string("A_b.c-D9"), std::string("a..b"), std::string(128, 'x')}) {
+  for (const std::string& text : {std::string("a"), std::string("0"), std::string("A_b.c-D9"),
+                                  std::string("a..b"), std::string(128, 'x')}) {
     EXPECT_EQ(LN_ASSERT_OK(ContainerId::Parse(text)).str(), text);
   }
 }
 
 TEST(Id, Parse_Refuses) {
-  for (const std::string& text : {std::string(), std::string("."), std::string(".."), std::string("../x"), std::string("a/b"), std::string("-a"),
-                                  std::string("_a"), std::string(".a"), std::string("a b"), std::string("a\nb"), std::string("a\0b", 3),
-                                  std::string("ä"), std::string("a+b"), std::string(129, 'x')}) {
+  for (const std::string& text :
+       {std::string(), std::string("."), std::string(".."), std::string("../x"), std::string("a/b"),
+        std::string("-a"), std::string("_a"), std::string(".a"), std::string("a b"),
+        std::string("a\nb"), std::string("a\0b", 3), std::string("ä"), std::string("a+b"),
+        std::string(129, 'x')}) {
     LN_EXPECT_ERROR(ContainerId::Parse(text), Code::kInvalidArgument, "not an id");
   }
 }

@@ -1,8 +1,8 @@
 #include "linnet/base/ip.h"
 
-#include <gtest/gtest.h>
-
 #include <set>
+
+#include <gtest/gtest.h>
 
 #include "linnet/testing/result.h"
 
@@ -34,9 +34,11 @@ TEST(IpAddress, Parse_MappedIsV4) {
 }
 
 TEST(IpAddress, Parse_Refuses) {
-  for (const std::string& text : {std::string(), std::string("1.2.3"), std::string("1.2.3.256"), std::string("01.2.3.4"), std::string("1.2.3.4 "),
-                                  std::string("1.2.3.4/8"), std::string("fe80::1%eth0"), std::string("::g"), std::string("1:2"),
-                                  std::string("1.2.3.4\0x", 9), std::string("::1\0", 4)}) {
+  for (const std::string& text :
+       {std::string(), std::string("1.2.3"), std::string("1.2.3.256"), std::string("01.2.3.4"),
+        std::string("1.2.3.4 "), std::string("1.2.3.4/8"), std::string("fe80::1%eth0"),
+        std::string("::g"), std::string("1:2"), std::string("1.2.3.4\0x", 9),
+        std::string("::1\0", 4)}) {
     LN_EXPECT_ERROR(IpAddress::Parse(text), Code::kInvalidArgument, "");
   }
 }
@@ -99,8 +101,9 @@ TEST(Cidr, ParseAndStr) {
   EXPECT_EQ(Net("10.1.0.5/24").str(), "10.1.0.5/24");
   EXPECT_EQ(Net("10.1.0.5/24").Network().str(), "10.1.0.0/24");
   EXPECT_EQ(Net("fd00:1::5/64").Network().str(), "fd00:1::/64");
-  for (const char* text : {"10.0.0.0", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/-0", "10.0.0.0/8/8", "/8", "fd00::/129", "x/8", "10.0.0.0/ 8",
-                           "10.0.0.0/+8"}) {
+  for (const char* text :
+       {"10.0.0.0", "10.0.0.0/", "10.0.0.0/33", "10.0.0.0/-1", "10.0.0.0/-0", "10.0.0.0/8/8", "/8",
+        "fd00::/129", "x/8", "10.0.0.0/ 8", "10.0.0.0/+8"}) {
     LN_EXPECT_ERROR(Cidr::Parse(text), Code::kInvalidArgument, "prefix");
   }
 }
@@ -131,7 +134,8 @@ TEST(Cidr, Overlaps) {
 TEST(MacAddress, ParseAndStr) {
   EXPECT_EQ(LN_ASSERT_OK(MacAddress::Parse("02:00:5E:00:53:aB")).str(), "02:00:5e:00:53:ab");
   EXPECT_EQ(LN_ASSERT_OK(MacAddress::Parse("02-00-5e-00-53-01")).str(), "02:00:5e:00:53:01");
-  for (const char* text : {"", "02:00:5e:00:53", "02:00:5e:00:53:0", "02:00:5e:00:53:0g", "02:00:5e:00:53:01:02", "0200.5e00.5301..", "2:00:5e:00:53:001",
+  for (const char* text : {"", "02:00:5e:00:53", "02:00:5e:00:53:0", "02:00:5e:00:53:0g",
+                           "02:00:5e:00:53:01:02", "0200.5e00.5301..", "2:00:5e:00:53:001",
                            "02 00 5e 00 53 01", "+2:00:5e:00:53:01", "-2:00:5e:00:53:01"}) {
     LN_EXPECT_ERROR(MacAddress::Parse(text), Code::kInvalidArgument, "MAC");
   }

@@ -1,10 +1,10 @@
 #include "linnet/base/result.h"
 
-#include <gtest/gtest.h>
-
 #include <cerrno>
 #include <memory>
 #include <string>
+
+#include <gtest/gtest.h>
 
 namespace linnet {
 namespace {
@@ -71,7 +71,9 @@ TEST(Result, ValueOrError) {
 TEST(Result, ConvertsValues) {
   const auto text = []() -> Result<std::string> { return "literal"; };
   EXPECT_EQ(*text(), "literal");
-  const auto pointer = []() -> Result<std::unique_ptr<const int>> { return std::make_unique<int>(3); };
+  const auto pointer = []() -> Result<std::unique_ptr<const int>> {
+    return std::make_unique<int>(3);
+  };
   EXPECT_EQ(**pointer(), 3);
 }
 

@@ -63,7 +63,9 @@ TEST_F(RollbackTest, Run_UndoesOnce) {
 TEST_F(RollbackTest, FailingStep_IsReportedAndTheOthersRun) {
   std::vector<std::string> failures;
   {
-    Rollback undo([&](const std::string& what, const Error& error) { failures.push_back(what + ": " + error.message()); });
+    Rollback undo([&](const std::string& what, const Error& error) {
+      failures.push_back(what + ": " + error.message());
+    });
     undo.Add("remove a", Step("a"));
     undo.Add("remove b", Step("b", true));
     undo.Add("remove c", Step("c"));

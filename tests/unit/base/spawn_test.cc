@@ -2,8 +2,6 @@
 
 #include <dirent.h>
 #include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -11,6 +9,9 @@
 #include <algorithm>
 #include <set>
 #include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "linnet/base/file.h"
 #include "linnet/base/text.h"
@@ -74,7 +75,8 @@ TEST_F(SpawnTest, Run_ChildThatDoesNotRead) {
 }
 
 TEST_F(SpawnTest, Run_TooMuchOutput_IsReadAndDropped) {
-  const auto r = LN_ASSERT_OK(linnet::Run(Shell("head -c 1000000 /dev/zero; echo end >&2"), "", In(10s), {.max_output_bytes = 1000, .drain = 100ms}));
+  const auto r = LN_ASSERT_OK(linnet::Run(Shell("head -c 1000000 /dev/zero; echo end >&2"), "",
+                                          In(10s), {.max_output_bytes = 1000, .drain = 100ms}));
   EXPECT_EQ(r.out.size(), 1000U);
   EXPECT_EQ(r.err, "end\n");
   EXPECT_EQ(r.status.code, 0);
@@ -89,7 +91,8 @@ TEST_F(SpawnTest, Run_Signalled) {
 TEST_F(SpawnTest, Run_Deadline_KillsTheWholeGroup) {
   const testing::TempDir dir;
   const auto start = steady_clock::now();
-  const auto r = linnet::Run(Shell("sh -c 'echo $$ >" + (dir / "pid") + "; exec sleep 60' & wait"), "", In(300ms));
+  const auto r = linnet::Run(Shell("sh -c 'echo $$ >" + (dir / "pid") + "; exec sleep 60' & wait"),
+                             "", In(300ms));
   LN_EXPECT_ERROR(r, Code::kDeadlineExceeded, "did not end in time");
   EXPECT_LT(steady_clock::now() - start, 5s);
   const auto pid = LN_ASSERT_OK(ParseNumber<pid_t>(Trim(dir.Read("pid"))));
@@ -106,12 +109,14 @@ TEST_F(SpawnTest, Run_Deadline_KillsTheWholeGroup) {
 }
 
 TEST_F(SpawnTest, Run_DeadlineInThePast) {
-  LN_EXPECT_ERROR(linnet::Run(Shell("sleep 60"), "", steady_clock::now() - 1s), Code::kDeadlineExceeded, "sh");
+  LN_EXPECT_ERROR(linnet::Run(Shell("sleep 60"), "", steady_clock::now() - 1s),
+                  Code::kDeadlineExceeded, "sh");
 }
 
 TEST_F(SpawnTest, Run_GrandchildHoldsThePipes_DrainIsBounded) {
   const auto start = steady_clock::now();
-  const auto r = LN_ASSERT_OK(linnet::Run(Shell("sleep 3 & echo out"), "", In(20s), {.max_output_bytes = 1000, .drain = 50ms}));
+  const auto r = LN_ASSERT_OK(linnet::Run(Shell("sleep 3 & echo out"), "", In(20s),
+                                          {.max_output_bytes = 1000, .drain = 50ms}));
   EXPECT_EQ(r.out, "out\n");
   EXPECT_LT(steady_clock::now() - start, 2s);
 }
@@ -146,7 +151,8 @@ TEST_F(SpawnTest, Descriptors_OnlyWhatIsMapped) {
   const UniqueFd reader(out[0]);
   UniqueFd writer(out[1]);
   SpawnSpec spec = Shell("cat <&9; cat <&5; ls /proc/self/fd | tr '\\n' ' '");
-  // Targets that are sources of others: an order that would clobber, did the sources stay where they are.
+  // Targets that are sources of others: an order that would clobber, did the sources stay where
+  // they are.
   spec.fds = {{a, 9}, {b, 5}, {writer, 1}};
   Process process = LN_ASSERT_OK(Spawn(spec));
   writer.Reset();
@@ -162,7 +168,8 @@ TEST_F(SpawnTest, Descriptors_Swapped) {
   const UniqueFd a = LN_ASSERT_OK(Open(dir / "a", O_RDONLY));
   const UniqueFd b = LN_ASSERT_OK(Open(dir / "b", O_RDONLY));
   SpawnSpec spec = Shell("cat <&" + std::to_string(a.get()) + " <&" + std::to_string(b.get()));
-  spec.argv[2] = "read x <&" + std::to_string(a.get()) + "; read y <&" + std::to_string(b.get()) + "; echo $x$y";
+  spec.argv[2] = "read x <&" + std::to_string(a.get()) + "; read y <&" + std::to_string(b.get()) +
+                 "; echo $x$y";
   spec.fds = {{b, a.get()}, {a, b.get()}};
   EXPECT_EQ(LN_ASSERT_OK(linnet::Run(spec, "", In(5s))).out, "BA\n");
 }
@@ -180,10 +187,12 @@ TEST_F(SpawnTest, Signals_AreReset) {
   sigemptyset(&set);
   sigaddset(&set, SIGUSR1);
   ASSERT_EQ(pthread_sigmask(SIG_BLOCK, &set, &old), 0);
-  const auto r = LN_ASSERT_OK(linnet::Run(Shell("grep -E 'Sig(Blk|Ign)' /proc/self/status"), "", In(5s)));
+  const auto r =
+      LN_ASSERT_OK(linnet::Run(Shell("grep -E 'Sig(Blk|Ign)' /proc/self/status"), "", In(5s)));
   pthread_sigmask(SIG_SETMASK, &old, nullptr);
   for (const std::string& line : Split(Trim(r.out), '\n')) {
-    EXPECT_TRUE(line.ends_with("0000000000000000")) << line << ": SIGPIPE is ignored here, SIGUSR1 was blocked";
+    EXPECT_TRUE(line.ends_with("0000000000000000"))
+        << line << ": SIGPIPE is ignored here, SIGUSR1 was blocked";
   }
 }
 
@@ -299,7 +308,8 @@ TEST_F(SpawnTest, ManyThreads) {
   for (int t = 0; t < 8; ++t) {
     threads.emplace_back([&, t] {
       for (int i = 0; i < 10; ++i) {
-        const auto r = linnet::Run(Shell("cat; exit " + std::to_string(t)), std::to_string(i), In(20s));
+        const auto r =
+            linnet::Run(Shell("cat; exit " + std::to_string(t)), std::to_string(i), In(20s));
         if (r && r->status.code == t && r->out == std::to_string(i)) ++right;
       }
     });

@@ -1,9 +1,9 @@
 #include "linnet/base/text.h"
 
+#include <cstdint>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <cstdint>
 
 #include "linnet/testing/result.h"
 
@@ -24,7 +24,8 @@ TEST(ParseNumber, WholeTextOnly) {
 
 TEST(ParseNumber, Range) {
   LN_EXPECT_ERROR(ParseNumber<std::uint8_t>("256"), Code::kInvalidArgument, "out of range");
-  LN_EXPECT_ERROR(ParseNumber<std::int64_t>("9223372036854775808"), Code::kInvalidArgument, "out of range");
+  LN_EXPECT_ERROR(ParseNumber<std::int64_t>("9223372036854775808"), Code::kInvalidArgument,
+                  "out of range");
   EXPECT_EQ(LN_ASSERT_OK(ParseNumber<std::int64_t>("-9223372036854775808")), INT64_MIN);
   EXPECT_EQ(LN_ASSERT_OK(ParseNumber<std::uint64_t>("18446744073709551615")), UINT64_MAX);
 }
@@ -63,8 +64,14 @@ TEST(Hex, Bytes) { EXPECT_EQ(Hex(std::string("\x00\x7f\xff", 3)), "007fff"); }
 
 TEST(Base64, RoundTrip) {
   // RFC 4648, section 10.
-  for (const auto& [plain, coded] : std::initializer_list<std::pair<std::string, std::string>>{
-           {"", ""}, {"f", "Zg=="}, {"fo", "Zm8="}, {"foo", "Zm9v"}, {"foob", "Zm9vYg=="}, {"fooba", "Zm9vYmE="}, {"foobar", "Zm9vYmFy"}}) {
+  for (const auto& [plain, coded] :
+       std::initializer_list<std::pair<std::string, std::string>>{{"", ""},
+                                                                  {"f", "Zg=="},
+                                                                  {"fo", "Zm8="},
+                                                                  {"foo", "Zm9v"},
+                                                                  {"foob", "Zm9vYg=="},
+                                                                  {"fooba", "Zm9vYmE="},
+                                                                  {"foobar", "Zm9vYmFy"}}) {
     EXPECT_EQ(Base64Encode(plain), coded);
     EXPECT_EQ(LN_ASSERT_OK(Base64Decode(coded)), plain);
   }
@@ -79,7 +86,8 @@ TEST(Base64, UrlAlphabetAndNoPadding) {
 }
 
 TEST(Base64, Nonsense) {
-  for (const char* text : {"a", "Zm9v\n", "Zm9v Zg", "Z=m9", "Zm9*"}) LN_EXPECT_ERROR(Base64Decode(text), Code::kInvalidArgument, "base64");
+  for (const char* text : {"a", "Zm9v\n", "Zm9v Zg", "Z=m9", "Zm9*"})
+    LN_EXPECT_ERROR(Base64Decode(text), Code::kInvalidArgument, "base64");
 }
 
 TEST(FormatBytes, Units) {

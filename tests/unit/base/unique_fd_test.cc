@@ -1,11 +1,12 @@
 #include "linnet/base/unique_fd.h"
 
 #include <fcntl.h>
-#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <utility>
+
+#include <gtest/gtest.h>
 
 namespace linnet {
 namespace {

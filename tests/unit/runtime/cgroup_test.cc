@@ -1,18 +1,20 @@
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <linux/bpf.h>
 #include <sys/stat.h>
 
 #include <cstring>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
+#include "linnet/base/file.h"
+#include "linnet/testing/result.h"
+#include "linnet/testing/temp_dir.h"
 
 #include "cgroup/control_writes.h"
 #include "cgroup/device_rules.h"
 #include "cgroup/hierarchy.h"
 #include "cgroup/manager_v1.h"
 #include "cgroup/manager_v2.h"
-#include "linnet/base/file.h"
-#include "linnet/testing/result.h"
-#include "linnet/testing/temp_dir.h"
 
 namespace linnet::runtime {
 namespace {
@@ -21,7 +23,8 @@ using ::testing::ElementsAre;
 using ::testing::IsEmpty;
 using testing::TempDir;
 
-// ------------------------------------------------------------------------------------------- hierarchies
+// -------------------------------------------------------------------------------------------
+// hierarchies
 
 TEST(CgroupMounts, Hybrid) {
   const auto mounts = ParseCgroupMounts(
@@ -53,8 +56,8 @@ TEST(CgroupMounts, WholeHierarchyBeforeParts_LaterBeforeEarlier) {
 
 TEST(CgroupControllers, BothSpellings) {
   const ControllerSet set = ParseControllers("cpuset cpu io memory hugetlb pids rdma misc\n", ' ');
-  for (const Controller c : {Controller::kCpuset, Controller::kCpu, Controller::kBlkio, Controller::kMemory, Controller::kHugetlb,
-                             Controller::kPids}) {
+  for (const Controller c : {Controller::kCpuset, Controller::kCpu, Controller::kBlkio,
+                             Controller::kMemory, Controller::kHugetlb, Controller::kPids}) {
     EXPECT_TRUE(set.Has(c));
   }
   EXPECT_FALSE(set.Has(Controller::kDevices));
@@ -64,13 +67,15 @@ TEST(CgroupControllers, BothSpellings) {
 TEST(CgroupPath, OnlyPlainPaths) {
   EXPECT_EQ(LN_ASSERT_OK(RelativePath("/a//b/")), "a/b");
   EXPECT_EQ(LN_ASSERT_OK(RelativePath("a..b")), "a..b");
-  for (const std::string& path : {std::string("/"), std::string(""), std::string("/a/../b"), std::string("/./a"), std::string(".."),
-                                  std::string("a\nb"), std::string("a\0b", 3)}) {
+  for (const std::string& path :
+       {std::string("/"), std::string(""), std::string("/a/../b"), std::string("/./a"),
+        std::string(".."), std::string("a\nb"), std::string("a\0b", 3)}) {
     LN_EXPECT_ERROR(RelativePath(path), Code::kInvalidArgument, "cgroup path");
   }
 }
 
-// -------------------------------------------------------------------------------------------- conversions
+// --------------------------------------------------------------------------------------------
+// conversions
 
 TEST(CpuWeight, QuadraticFormula) {
   // Fixed points of the formula, and values that runc 1.4 gives.
@@ -95,7 +100,8 @@ std::vector<std::string> Texts(const std::vector<ControlStep>& steps) {
   std::vector<std::string> out;
   for (const ControlStep& step : steps) {
     std::string text;
-    for (const ControlWrite& w : step.writes) text += (text.empty() ? "" : "&") + w.file + (w.may_be_missing ? "?" : "") + "=" + w.value;
+    for (const ControlWrite& w : step.writes)
+      text += (text.empty() ? "" : "&") + w.file + (w.may_be_missing ? "?" : "") + "=" + w.value;
     out.push_back(text);
   }
   return out;
@@ -115,9 +121,10 @@ TEST(PlanV1, Everything) {
   r.cpuset_mems = "0";
   r.pids_limit = 10;
   EXPECT_THAT(Texts(LN_ASSERT_OK(PlanV1(r))),
-              ElementsAre("cpuset.cpus=0-1", "cpuset.mems=0", "cpu.shares=512", "cpu.cfs_period_us=100000&cpu.cfs_quota_us=50000",
-                          "memory.limit_in_bytes=1048576&memory.memsw.limit_in_bytes=2097152", "memory.soft_limit_in_bytes=4096",
-                          "pids.max=10"));
+              ElementsAre("cpuset.cpus=0-1", "cpuset.mems=0", "cpu.shares=512",
+                          "cpu.cfs_period_us=100000&cpu.cfs_quota_us=50000",
+                          "memory.limit_in_bytes=1048576&memory.memsw.limit_in_bytes=2097152",
+                          "memory.soft_limit_in_bytes=4096", "pids.max=10"));
 }
 
 TEST(PlanV1, Unlimited) {
@@ -125,14 +132,17 @@ TEST(PlanV1, Unlimited) {
   r.cpu_quota = -1;
   r.memory_limit = -1;
   r.pids_limit = -1;
-  EXPECT_THAT(Texts(LN_ASSERT_OK(PlanV1(r))),
-              ElementsAre("cpu.cfs_quota_us=-1", "memory.limit_in_bytes=-1&memory.memsw.limit_in_bytes?=-1", "pids.max=max"));
+  EXPECT_THAT(
+      Texts(LN_ASSERT_OK(PlanV1(r))),
+      ElementsAre("cpu.cfs_quota_us=-1", "memory.limit_in_bytes=-1&memory.memsw.limit_in_bytes?=-1",
+                  "pids.max=max"));
 }
 
 TEST(PlanV1, NoSwapWanted_NoSwapAccountingNeeded) {
   oci::Resources r;
   r.memory_limit = r.memory_swap = 4096;
-  EXPECT_THAT(Texts(LN_ASSERT_OK(PlanV1(r))), ElementsAre("memory.limit_in_bytes=4096&memory.memsw.limit_in_bytes?=4096"));
+  EXPECT_THAT(Texts(LN_ASSERT_OK(PlanV1(r))),
+              ElementsAre("memory.limit_in_bytes=4096&memory.memsw.limit_in_bytes?=4096"));
 }
 
 TEST(PlanV1, NothingAsked_NothingWritten) { EXPECT_THAT(LN_ASSERT_OK(PlanV1({})), IsEmpty()); }
@@ -159,17 +169,20 @@ TEST(PlanV2, Everything) {
   r.pids_limit = 0;
   r.hugepage_limits = {{"2MB", 1U << 21}};
   r.unified = {{"io.max", "8:0 rbps=1\n8:16 wbps=2"}, {"memory.high", "123"}};
-  EXPECT_THAT(Texts(LN_ASSERT_OK(PlanV2(r, NothingToRead))),
-              ElementsAre("cpuset.cpus=0", "cpu.weight=100", "cpu.max=10000 20000", "memory.swap.max=2097152", "memory.max=1048576",
-                          "memory.low=4096", "pids.max=max", "hugetlb.2MB.rsvd.max?=2097152", "hugetlb.2MB.max=2097152",
-                          "io.max=8:0 rbps=1", "io.max=8:16 wbps=2", "memory.high=123"));
+  EXPECT_THAT(
+      Texts(LN_ASSERT_OK(PlanV2(r, NothingToRead))),
+      ElementsAre("cpuset.cpus=0", "cpu.weight=100", "cpu.max=10000 20000",
+                  "memory.swap.max=2097152", "memory.max=1048576", "memory.low=4096",
+                  "pids.max=max", "hugetlb.2MB.rsvd.max?=2097152", "hugetlb.2MB.max=2097152",
+                  "io.max=8:0 rbps=1", "io.max=8:16 wbps=2", "memory.high=123"));
 }
 
 TEST(PlanV2, Unlimited) {
   oci::Resources r;
   r.cpu_quota = -1;
   r.memory_limit = -1;
-  EXPECT_THAT(Texts(LN_ASSERT_OK(PlanV2(r, NothingToRead))), ElementsAre("cpu.max=max", "memory.swap.max?=max", "memory.max=max"));
+  EXPECT_THAT(Texts(LN_ASSERT_OK(PlanV2(r, NothingToRead))),
+              ElementsAre("cpu.max=max", "memory.swap.max?=max", "memory.max=max"));
 }
 
 TEST(PlanV2, HalfOfAPair_OtherHalfIsKept) {
@@ -181,11 +194,15 @@ TEST(PlanV2, HalfOfAPair_OtherHalfIsKept) {
   oci::Resources r;
   r.cpu_period = 50000;
   r.memory_swap = 1500;
-  EXPECT_THAT(Texts(LN_ASSERT_OK(PlanV2(r, read))), ElementsAre("cpu.max=30000 50000", "memory.swap.max=500"));
+  EXPECT_THAT(Texts(LN_ASSERT_OK(PlanV2(r, read))),
+              ElementsAre("cpu.max=30000 50000", "memory.swap.max=500"));
   r.memory_swap = 900;
   LN_EXPECT_ERROR(PlanV2(r, read), Code::kInvalidArgument, "900");
   r.memory_swap = 900;
-  LN_EXPECT_ERROR(PlanV2(r, [](const std::string& f) -> Result<std::string> { return f == "cpu.max" ? "max 1\n" : "max\n"; }),
+  LN_EXPECT_ERROR(PlanV2(r,
+                         [](const std::string& f) -> Result<std::string> {
+                           return f == "cpu.max" ? "max 1\n" : "max\n";
+                         }),
                   Code::kFailedPrecondition, "limit of memory");
 }
 
@@ -200,10 +217,11 @@ TEST(PlanV2, UnifiedErrors) {
   LN_EXPECT_ERROR(PlanV2(r, NothingToRead), Code::kUnimplemented, "nonsense.max");
 }
 
-// ------------------------------------------------------------------------------------------- device rules
+// -------------------------------------------------------------------------------------------
+// device rules
 
-oci::DeviceRule DeviceRule(bool allow, const char* type, std::optional<std::int64_t> major, std::optional<std::int64_t> minor,
-                           const char* access) {
+oci::DeviceRule DeviceRule(bool allow, const char* type, std::optional<std::int64_t> major,
+                           std::optional<std::int64_t> minor, const char* access) {
   return {.allow = allow, .type = type, .major = major, .minor = minor, .access = access};
 }
 
@@ -220,7 +238,9 @@ int RunProgram(const std::vector<bpf_insn>& program, const Access& access) {
   for (const char* c = access.wanted; *c != '\0'; ++c) {
     bits |= *c == 'm' ? BPF_DEVCG_ACC_MKNOD : *c == 'r' ? BPF_DEVCG_ACC_READ : BPF_DEVCG_ACC_WRITE;
   }
-  context.access_type = (bits << 16) | static_cast<std::uint32_t>(access.type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR);
+  context.access_type =
+      (bits << 16) |
+      static_cast<std::uint32_t>(access.type == 'b' ? BPF_DEVCG_DEV_BLOCK : BPF_DEVCG_DEV_CHAR);
   context.major = access.major;
   context.minor = access.minor;
   std::uint64_t r[11] = {};
@@ -272,8 +292,9 @@ std::vector<bpf_insn> Program(const std::vector<oci::DeviceRule>& rules) {
 }
 
 TEST(DeviceProgram, DefaultsOfAContainer) {
-  const auto p = Program({DeviceRule(false, "a", {}, {}, "rwm"), DeviceRule(true, "c", {}, {}, "m"), DeviceRule(true, "b", {}, {}, "m"),
-                          DeviceRule(true, "c", 1, 3, "rwm"), DeviceRule(true, "c", 136, {}, "rwm")});
+  const auto p = Program({DeviceRule(false, "a", {}, {}, "rwm"), DeviceRule(true, "c", {}, {}, "m"),
+                          DeviceRule(true, "b", {}, {}, "m"), DeviceRule(true, "c", 1, 3, "rwm"),
+                          DeviceRule(true, "c", 136, {}, "rwm")});
   EXPECT_EQ(RunProgram(p, {'c', 1, 3, "rw"}), 1);
   EXPECT_EQ(RunProgram(p, {'c', 1, 3, "rwm"}), 1);
   EXPECT_EQ(RunProgram(p, {'c', 136, 7, "rw"}), 1);
@@ -285,8 +306,10 @@ TEST(DeviceProgram, DefaultsOfAContainer) {
 }
 
 TEST(DeviceProgram, LastRuleDecides_PerAccess) {
-  const auto p = Program({DeviceRule(false, "a", {}, {}, "rwm"), DeviceRule(true, "c", 10, {}, "rwm"), DeviceRule(false, "c", 10, 200, "w"),
-                          DeviceRule(true, "b", 7, {}, "r"), DeviceRule(true, "b", 7, 1, "w")});
+  const auto p =
+      Program({DeviceRule(false, "a", {}, {}, "rwm"), DeviceRule(true, "c", 10, {}, "rwm"),
+               DeviceRule(false, "c", 10, 200, "w"), DeviceRule(true, "b", 7, {}, "r"),
+               DeviceRule(true, "b", 7, 1, "w")});
   EXPECT_EQ(RunProgram(p, {'c', 10, 200, "r"}), 1);
   EXPECT_EQ(RunProgram(p, {'c', 10, 200, "w"}), 0);
   EXPECT_EQ(RunProgram(p, {'c', 10, 200, "rw"}), 0);
@@ -296,10 +319,12 @@ TEST(DeviceProgram, LastRuleDecides_PerAccess) {
 }
 
 TEST(DeviceProgram, Privileged) {
-  const auto p = Program({DeviceRule(false, "c", 1, 3, "rwm"), DeviceRule(true, "a", {}, {}, "rwm")});
+  const auto p =
+      Program({DeviceRule(false, "c", 1, 3, "rwm"), DeviceRule(true, "a", {}, {}, "rwm")});
   EXPECT_EQ(RunProgram(p, {'b', 8, 0, "rwm"}), 1);
   EXPECT_EQ(RunProgram(p, {'c', 1, 3, "rwm"}), 1) << "the rule before is overridden";
-  const auto but = Program({DeviceRule(true, "a", {}, {}, "rwm"), DeviceRule(false, "a", 8, {}, "w")});
+  const auto but =
+      Program({DeviceRule(true, "a", {}, {}, "rwm"), DeviceRule(false, "a", 8, {}, "w")});
   EXPECT_EQ(RunProgram(but, {'b', 8, 0, "w"}), 0);
   EXPECT_EQ(RunProgram(but, {'c', 8, 0, "w"}), 0);
   EXPECT_EQ(RunProgram(but, {'b', 8, 0, "r"}), 1);
@@ -308,20 +333,26 @@ TEST(DeviceProgram, Privileged) {
 TEST(DeviceProgram, NoRules_Refused) { EXPECT_EQ(RunProgram(Program({}), {'c', 1, 3, "r"}), 0); }
 
 TEST(NormaliseDeviceRules, Errors) {
-  LN_EXPECT_ERROR(NormaliseDeviceRules({DeviceRule(true, "x", {}, {}, "r")}), Code::kInvalidArgument, "\"x\"");
-  LN_EXPECT_ERROR(NormaliseDeviceRules({DeviceRule(true, "c", {}, {}, "rx")}), Code::kInvalidArgument, "rx");
-  LN_EXPECT_ERROR(NormaliseDeviceRules({DeviceRule(true, "c", -2, {}, "r")}), Code::kInvalidArgument, "-2");
-  LN_EXPECT_ERROR(NormaliseDeviceRules({DeviceRule(true, "c", 1, 1LL << 40, "r")}), Code::kInvalidArgument, "minor");
+  LN_EXPECT_ERROR(NormaliseDeviceRules({DeviceRule(true, "x", {}, {}, "r")}),
+                  Code::kInvalidArgument, "\"x\"");
+  LN_EXPECT_ERROR(NormaliseDeviceRules({DeviceRule(true, "c", {}, {}, "rx")}),
+                  Code::kInvalidArgument, "rx");
+  LN_EXPECT_ERROR(NormaliseDeviceRules({DeviceRule(true, "c", -2, {}, "r")}),
+                  Code::kInvalidArgument, "-2");
+  LN_EXPECT_ERROR(NormaliseDeviceRules({DeviceRule(true, "c", 1, 1LL << 40, "r")}),
+                  Code::kInvalidArgument, "minor");
 }
 
 TEST(NormaliseDeviceRules, TextForV1) {
-  const auto rules = LN_ASSERT_OK(NormaliseDeviceRules({DeviceRule(true, "c", 1, 3, "rwm"), DeviceRule(true, "b", -1, {}, "m")}));
+  const auto rules = LN_ASSERT_OK(NormaliseDeviceRules(
+      {DeviceRule(true, "c", 1, 3, "rwm"), DeviceRule(true, "b", -1, {}, "m")}));
   ASSERT_EQ(rules.rules.size(), 2U);
   EXPECT_EQ(FormatDeviceRule(rules.rules[0]), "c 1:3 rwm");
   EXPECT_EQ(FormatDeviceRule(rules.rules[1]), "b *:* m");
 }
 
-// --------------------------------------------------------------------------- managers over trees of files
+// --------------------------------------------------------------------------- managers over trees
+// of files
 
 Hierarchy Fake(const TempDir& dir, const std::string& name, const char* controllers) {
   Hierarchy out;
@@ -389,7 +420,8 @@ TEST_F(FakeV1, SetResources_MissingController) {
   r = {};
   r.memory_limit = 1 << 20;
   r.memory_swap = 2 << 20;
-  LN_EXPECT_ERROR(Manager(false)->SetResources("/p/c", r), Code::kUnimplemented, "memory.memsw.limit_in_bytes");
+  LN_EXPECT_ERROR(Manager(false)->SetResources("/p/c", r), Code::kUnimplemented,
+                  "memory.memsw.limit_in_bytes");
   LN_EXPECT_ERROR(Manager(false)->SetResources("/p/none", r), Code::kNotFound, "p/none");
 }
 
@@ -408,7 +440,8 @@ TEST_F(FakeV1, SetDevices_AllowAllWhereAllIsAllowed_WritesNothing) {
 }
 
 TEST_F(FakeV1, SetDevices_DenyAllThenAllow) {
-  LN_EXPECT_OK(Manager(false)->SetDevices("/p/c", {DeviceRule(false, "a", {}, {}, "rwm"), DeviceRule(true, "c", 1, 3, "rwm")}));
+  LN_EXPECT_OK(Manager(false)->SetDevices(
+      "/p/c", {DeviceRule(false, "a", {}, {}, "rwm"), DeviceRule(true, "c", 1, 3, "rwm")}));
   EXPECT_EQ(dir_.Read("devices/p/c/devices.deny"), "a");
   EXPECT_EQ(dir_.Read("devices/p/c/devices.allow"), "c 1:3 rwm");
 }
@@ -467,17 +500,18 @@ TEST_F(FakeV1, HierarchyRoot_Refused) {
 class FakeV2 : public ::testing::Test {
  protected:
   FakeV2() {
-    dir_.Write({{"p/c/cpu.weight", ""},
-                {"p/c/cpu.max", "max 100000\n"},
-                {"p/c/memory.max", "max\n"},
-                {"p/c/memory.events", "low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 0\n"},
-                {"p/c/pids.max", ""},
-                {"p/c/cgroup.kill", ""},
-                {"p/c/cgroup.controllers", "cpu memory pids\n"},
-                {"p/c/cgroup.events", "populated 0\nfrozen 0\n"},
-                {"p/cgroup.subtree_control", ""},
-                {"p/cgroup.controllers", "cpu memory pids\n"},
-                {"cgroup.subtree_control", ""}});
+    dir_.Write(
+        {{"p/c/cpu.weight", ""},
+         {"p/c/cpu.max", "max 100000\n"},
+         {"p/c/memory.max", "max\n"},
+         {"p/c/memory.events", "low 0\nhigh 0\nmax 9\noom 2\noom_kill 1\noom_group_kill 0\n"},
+         {"p/c/pids.max", ""},
+         {"p/c/cgroup.kill", ""},
+         {"p/c/cgroup.controllers", "cpu memory pids\n"},
+         {"p/c/cgroup.events", "populated 0\nfrozen 0\n"},
+         {"p/cgroup.subtree_control", ""},
+         {"p/cgroup.controllers", "cpu memory pids\n"},
+         {"cgroup.subtree_control", ""}});
   }
   std::unique_ptr<CgroupManager> Manager() {
     return std::make_unique<ManagerV2>(Fake(dir_, ".", "cpu memory pids"));
@@ -514,7 +548,8 @@ TEST_F(FakeV2, Make_HandsControllersDown) {
   dir_.Write("p/c/cgroup.controllers", "cpu\n");
   LN_EXPECT_OK(Manager()->Make("/p/c"));
   EXPECT_EQ(dir_.Read("p/cgroup.subtree_control"), "+cpu +memory +pids");
-  EXPECT_EQ(dir_.Read("cgroup.subtree_control"), "") << "the parent could give: nothing to do above";
+  EXPECT_EQ(dir_.Read("cgroup.subtree_control"), "")
+      << "the parent could give: nothing to do above";
 }
 
 TEST_F(FakeV2, Make_NothingToHandDown_WritesNothing) {

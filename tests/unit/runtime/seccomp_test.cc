@@ -1,7 +1,5 @@
 #include "security/seccomp.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <linux/audit.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
@@ -14,6 +12,9 @@
 #include <cstring>
 #include <thread>
 #include <vector>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "linnet/base/file.h"
 #include "linnet/runtime/security.h"
@@ -35,7 +36,8 @@ struct Call {
   std::uint32_t arch = AUDIT_ARCH_X86_64;
 };
 
-// What the kernel would do: the instructions that seccomp programs are made of. UINT32_MAX: not a program the kernel takes.
+// What the kernel would do: the instructions that seccomp programs are made of. UINT32_MAX: not a
+// program the kernel takes.
 std::uint32_t Simulate(const std::string& bytes, const Call& call) {
   std::vector<sock_filter> program(bytes.size() / sizeof(sock_filter));
   std::memcpy(program.data(), bytes.data(), bytes.size());
@@ -87,11 +89,16 @@ oci::Seccomp Profile(std::string default_action, std::vector<oci::SeccompSyscall
   return out;
 }
 
-oci::SeccompSyscall Rule(std::vector<std::string> names, std::string action = "SCMP_ACT_ALLOW", std::vector<oci::SeccompArg> args = {}) {
-  return {.names = std::move(names), .action = std::move(action), .errno_ret = {}, .args = std::move(args)};
+oci::SeccompSyscall Rule(std::vector<std::string> names, std::string action = "SCMP_ACT_ALLOW",
+                         std::vector<oci::SeccompArg> args = {}) {
+  return {.names = std::move(names),
+          .action = std::move(action),
+          .errno_ret = {},
+          .args = std::move(args)};
 }
 
-oci::SeccompArg Arg(std::uint32_t index, std::uint64_t value, const char* op, std::uint64_t two = 0) {
+oci::SeccompArg Arg(std::uint32_t index, std::uint64_t value, const char* op,
+                    std::uint64_t two = 0) {
   return {.index = index, .value = value, .value_two = two, .op = op};
 }
 
@@ -113,18 +120,25 @@ class DefaultProfile : public SeccompX86 {
 
 TEST_F(DefaultProfile, OrdinaryCalls_Allowed) {
   const std::string p = Program({});
-  for (const std::uint32_t nr : {SYS_read, SYS_write, SYS_openat, SYS_execve, SYS_futex, SYS_epoll_pwait2, SYS_openat2, SYS_ptrace,
-                                 SYS_mknod, SYS_rseq, SYS_close_range, SYS_memfd_create, SYS_arch_prctl, SYS_modify_ldt}) {
+  for (const std::uint32_t nr :
+       {SYS_read, SYS_write, SYS_openat, SYS_execve, SYS_futex, SYS_epoll_pwait2, SYS_openat2,
+        SYS_ptrace, SYS_mknod, SYS_rseq, SYS_close_range, SYS_memfd_create, SYS_arch_prctl,
+        SYS_modify_ldt}) {
     EXPECT_EQ(Simulate(p, {.number = nr, .args = {}}), kAllow) << nr;
   }
 }
 
 TEST_F(DefaultProfile, DangerousCalls_Eperm) {
   const std::string p = Program({});
-  for (const std::uint32_t nr : {SYS_mount, SYS_umount2, SYS_unshare, SYS_setns, SYS_bpf, SYS_keyctl, SYS_add_key, SYS_request_key,
-                                 SYS_userfaultfd, SYS_io_uring_setup, SYS_kexec_load, SYS_init_module, SYS_reboot, SYS_swapon,
-                                 SYS_open_by_handle_at, SYS_perf_event_open, SYS_settimeofday, SYS_nfsservctl, SYS_syslog,
-                                 SYS_chroot, SYS_fsopen, SYS_move_mount, SYS_acct, SYS_iopl, SYS_vhangup, SYS_mbind}) {
+  for (const std::uint32_t nr : {SYS_mount,           SYS_umount2,      SYS_unshare,
+                                 SYS_setns,           SYS_bpf,          SYS_keyctl,
+                                 SYS_add_key,         SYS_request_key,  SYS_userfaultfd,
+                                 SYS_io_uring_setup,  SYS_kexec_load,   SYS_init_module,
+                                 SYS_reboot,          SYS_swapon,       SYS_open_by_handle_at,
+                                 SYS_perf_event_open, SYS_settimeofday, SYS_nfsservctl,
+                                 SYS_syslog,          SYS_chroot,       SYS_fsopen,
+                                 SYS_move_mount,      SYS_acct,         SYS_iopl,
+                                 SYS_vhangup,         SYS_mbind}) {
     EXPECT_EQ(Simulate(p, {.number = nr, .args = {}}), Errno(EPERM)) << nr;
   }
 }
@@ -135,7 +149,8 @@ TEST_F(DefaultProfile, Capabilities_OpenTheirCalls) {
   EXPECT_EQ(Simulate(Program({"CAP_BPF"}), {.number = SYS_bpf, .args = {}}), kAllow);
   EXPECT_EQ(Simulate(Program({"CAP_SYS_NICE"}), {.number = SYS_mbind, .args = {}}), kAllow);
   const std::string admin = Program({"CAP_SYS_ADMIN"});
-  for (const std::uint32_t nr : {SYS_mount, SYS_unshare, SYS_setns, SYS_clone3, SYS_bpf, SYS_fsmount}) {
+  for (const std::uint32_t nr :
+       {SYS_mount, SYS_unshare, SYS_setns, SYS_clone3, SYS_bpf, SYS_fsmount}) {
     EXPECT_EQ(Simulate(admin, {.number = nr, .args = {}}), kAllow) << nr;
   }
   EXPECT_EQ(Simulate(admin, {.number = SYS_clone, .args = {CLONE_NEWNS}}), kAllow);
@@ -144,9 +159,13 @@ TEST_F(DefaultProfile, Capabilities_OpenTheirCalls) {
 TEST_F(DefaultProfile, Clone_OnlyWithoutNamespaces) {
   const std::string p = Program({});
   EXPECT_EQ(Simulate(p, {.number = SYS_clone, .args = {SIGCHLD}}), kAllow);
-  EXPECT_EQ(Simulate(p, {.number = SYS_clone, .args = {CLONE_VM | CLONE_THREAD | CLONE_SIGHAND | CLONE_FILES}}), kAllow);
-  for (const std::uint64_t flag : {CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC, CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET}) {
-    EXPECT_EQ(Simulate(p, {.number = SYS_clone, .args = {flag | SIGCHLD}}), Errno(EPERM)) << std::hex << flag;
+  EXPECT_EQ(Simulate(p, {.number = SYS_clone,
+                         .args = {CLONE_VM | CLONE_THREAD | CLONE_SIGHAND | CLONE_FILES}}),
+            kAllow);
+  for (const std::uint64_t flag : {CLONE_NEWNS, CLONE_NEWCGROUP, CLONE_NEWUTS, CLONE_NEWIPC,
+                                   CLONE_NEWUSER, CLONE_NEWPID, CLONE_NEWNET}) {
+    EXPECT_EQ(Simulate(p, {.number = SYS_clone, .args = {flag | SIGCHLD}}), Errno(EPERM))
+        << std::hex << flag;
   }
   // The flags of clone3 cannot be seen: libc falls back to clone.
   EXPECT_EQ(Simulate(p, {.number = SYS_clone3, .args = {}}), Errno(ENOSYS));
@@ -154,7 +173,8 @@ TEST_F(DefaultProfile, Clone_OnlyWithoutNamespaces) {
 
 TEST_F(DefaultProfile, Socket_WithoutAlgAndVsock) {
   const std::string p = Program({});
-  for (const std::uint64_t family : {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, 37, 39, 41, 44, 45}) {
+  for (const std::uint64_t family :
+       {AF_UNIX, AF_INET, AF_INET6, AF_NETLINK, AF_PACKET, 37, 39, 41, 44, 45}) {
     EXPECT_EQ(Simulate(p, {.number = SYS_socket, .args = {family}}), kAllow) << family;
   }
   EXPECT_EQ(Simulate(p, {.number = SYS_socket, .args = {AF_ALG}}), Errno(EPERM));
@@ -164,16 +184,20 @@ TEST_F(DefaultProfile, Socket_WithoutAlgAndVsock) {
 TEST_F(DefaultProfile, Personality_OnlyKnownOnes) {
   const std::string p = Program({});
   for (const std::uint64_t persona : {0x0U, 0x8U, 0x20000U, 0x20008U, 0xffffffffU}) {
-    EXPECT_EQ(Simulate(p, {.number = SYS_personality, .args = {persona}}), kAllow) << std::hex << persona;
+    EXPECT_EQ(Simulate(p, {.number = SYS_personality, .args = {persona}}), kAllow)
+        << std::hex << persona;
   }
-  EXPECT_EQ(Simulate(p, {.number = SYS_personality, .args = {0x0040000}}), Errno(EPERM));  // ADDR_NO_RANDOMIZE
+  EXPECT_EQ(Simulate(p, {.number = SYS_personality, .args = {0x0040000}}),
+            Errno(EPERM));  // ADDR_NO_RANDOMIZE
 }
 
 TEST_F(DefaultProfile, CallsNewerThanLibseccomp_DecidedByNumber) {
   const std::string p = Program({});
-  for (std::uint32_t nr = 451; nr <= 466; ++nr) EXPECT_EQ(Simulate(p, {.number = nr, .args = {}}), kAllow) << nr;
+  for (std::uint32_t nr = 451; nr <= 466; ++nr)
+    EXPECT_EQ(Simulate(p, {.number = nr, .args = {}}), kAllow) << nr;
   EXPECT_EQ(Simulate(p, {.number = 335, .args = {}}), kAllow) << "uretprobe";
-  EXPECT_EQ(Simulate(p, {.number = 450, .args = {}}), Errno(EPERM)) << "set_mempolicy_home_node needs CAP_SYS_NICE";
+  EXPECT_EQ(Simulate(p, {.number = 450, .args = {}}), Errno(EPERM))
+      << "set_mempolicy_home_node needs CAP_SYS_NICE";
   EXPECT_EQ(Simulate(Program({"CAP_SYS_NICE"}), {.number = 450, .args = {}}), kAllow);
   // On x86_64 only.
   EXPECT_EQ(Simulate(p, {.number = 451, .args = {}, .arch = AUDIT_ARCH_I386}), kAllow);
@@ -184,7 +208,8 @@ TEST_F(DefaultProfile, CallsOfTheFuture_Enosys) {
   const std::string p = Program({});
   for (const std::uint32_t nr : {467U, 469U, 500U, 100000U}) {
     EXPECT_EQ(Simulate(p, {.number = nr, .args = {}}), Errno(ENOSYS)) << nr;
-    EXPECT_EQ(Simulate(p, {.number = nr, .args = {}, .arch = AUDIT_ARCH_I386}), Errno(ENOSYS)) << nr;
+    EXPECT_EQ(Simulate(p, {.number = nr, .args = {}, .arch = AUDIT_ARCH_I386}), Errno(ENOSYS))
+        << nr;
   }
   // x32's own calls end at 547.
   EXPECT_EQ(Simulate(p, {.number = 600 | kX32, .args = {}}), Errno(ENOSYS));
@@ -193,30 +218,39 @@ TEST_F(DefaultProfile, CallsOfTheFuture_Enosys) {
 TEST_F(DefaultProfile, ThirtyTwoBit) {
   const std::string p = Program({});
   EXPECT_EQ(Simulate(p, {.number = 3, .args = {}, .arch = AUDIT_ARCH_I386}), kAllow) << "read";
-  EXPECT_EQ(Simulate(p, {.number = 21, .args = {}, .arch = AUDIT_ARCH_I386}), Errno(EPERM)) << "mount";
-  EXPECT_EQ(Simulate(p, {.number = 310, .args = {}, .arch = AUDIT_ARCH_I386}), Errno(EPERM)) << "unshare";
-  EXPECT_EQ(Simulate(p, {.number = 102, .args = {}, .arch = AUDIT_ARCH_I386}), kAllow) << "socketcall";
+  EXPECT_EQ(Simulate(p, {.number = 21, .args = {}, .arch = AUDIT_ARCH_I386}), Errno(EPERM))
+      << "mount";
+  EXPECT_EQ(Simulate(p, {.number = 310, .args = {}, .arch = AUDIT_ARCH_I386}), Errno(EPERM))
+      << "unshare";
+  EXPECT_EQ(Simulate(p, {.number = 102, .args = {}, .arch = AUDIT_ARCH_I386}), kAllow)
+      << "socketcall";
   EXPECT_EQ(Simulate(p, {.number = 165 | kX32, .args = {}}), Errno(EPERM)) << "x32 mount";
   EXPECT_EQ(Simulate(p, {.number = 0 | kX32, .args = {}}), kAllow) << "x32 read";
 }
 
 TEST_F(DefaultProfile, ForeignArchitecture_Killed) {
-  EXPECT_EQ(Simulate(Program({}), {.number = 0, .args = {}, .arch = AUDIT_ARCH_AARCH64}), SECCOMP_RET_KILL_THREAD);
+  EXPECT_EQ(Simulate(Program({}), {.number = 0, .args = {}, .arch = AUDIT_ARCH_AARCH64}),
+            SECCOMP_RET_KILL_THREAD);
 }
 
-TEST_F(DefaultProfile, Size_FitsTheKernel) { EXPECT_LT(Program({"CAP_SYS_ADMIN"}).size() / sizeof(sock_filter), 4096U); }
+TEST_F(DefaultProfile, Size_FitsTheKernel) {
+  EXPECT_LT(Program({"CAP_SYS_ADMIN"}).size() / sizeof(sock_filter), 4096U);
+}
 
 TEST_F(SeccompX86, SameArgumentTwice_EitherIsEnough) {
   const auto p = LN_ASSERT_OK(CompileSeccomp(Profile(
-      "SCMP_ACT_ERRNO", {Rule({"socket"}, "SCMP_ACT_ALLOW", {Arg(0, AF_UNIX, "SCMP_CMP_EQ"), Arg(0, AF_INET, "SCMP_CMP_EQ")})})));
+      "SCMP_ACT_ERRNO", {Rule({"socket"}, "SCMP_ACT_ALLOW",
+                              {Arg(0, AF_UNIX, "SCMP_CMP_EQ"), Arg(0, AF_INET, "SCMP_CMP_EQ")})})));
   EXPECT_EQ(Simulate(p, {.number = SYS_socket, .args = {AF_UNIX}}), kAllow);
   EXPECT_EQ(Simulate(p, {.number = SYS_socket, .args = {AF_INET}}), kAllow);
   EXPECT_EQ(Simulate(p, {.number = SYS_socket, .args = {AF_INET6}}), Errno(EPERM));
 }
 
 TEST_F(SeccompX86, DifferentArguments_AllMustHold) {
-  const auto p = LN_ASSERT_OK(CompileSeccomp(Profile(
-      "SCMP_ACT_ERRNO", {Rule({"socket"}, "SCMP_ACT_ALLOW", {Arg(0, AF_INET, "SCMP_CMP_EQ"), Arg(1, SOCK_STREAM, "SCMP_CMP_EQ")})})));
+  const auto p = LN_ASSERT_OK(CompileSeccomp(
+      Profile("SCMP_ACT_ERRNO",
+              {Rule({"socket"}, "SCMP_ACT_ALLOW",
+                    {Arg(0, AF_INET, "SCMP_CMP_EQ"), Arg(1, SOCK_STREAM, "SCMP_CMP_EQ")})})));
   EXPECT_EQ(Simulate(p, {.number = SYS_socket, .args = {AF_INET, SOCK_STREAM}}), kAllow);
   EXPECT_EQ(Simulate(p, {.number = SYS_socket, .args = {AF_INET, SOCK_RAW}}), Errno(EPERM));
   EXPECT_EQ(Simulate(p, {.number = SYS_socket, .args = {AF_INET6, SOCK_STREAM}}), Errno(EPERM));
@@ -234,18 +268,19 @@ TEST_F(SeccompX86, Operators) {
                                          {"SCMP_CMP_GE", 5, 0, 5, 4},
                                          {"SCMP_CMP_GT", 5, 0, 1ULL << 33, 5},
                                          {"SCMP_CMP_MASKED_EQ", 0xf0, 0x30, 0x3f, 0x4f}}) {
-    const auto p =
-        LN_ASSERT_OK(CompileSeccomp(Profile("SCMP_ACT_ERRNO", {Rule({"lseek"}, "SCMP_ACT_ALLOW", {Arg(1, c.value, c.op, c.two)})})));
+    const auto p = LN_ASSERT_OK(CompileSeccomp(Profile(
+        "SCMP_ACT_ERRNO", {Rule({"lseek"}, "SCMP_ACT_ALLOW", {Arg(1, c.value, c.op, c.two)})})));
     EXPECT_EQ(Simulate(p, {.number = SYS_lseek, .args = {0, c.yes}}), kAllow) << c.op;
     EXPECT_EQ(Simulate(p, {.number = SYS_lseek, .args = {0, c.no}}), Errno(EPERM)) << c.op;
   }
 }
 
 TEST_F(SeccompX86, ActionsAndErrnos) {
-  std::vector<oci::SeccompSyscall> rules = {Rule({"read"}, "SCMP_ACT_KILL"),         Rule({"write"}, "SCMP_ACT_KILL_PROCESS"),
-                                            Rule({"open"}, "SCMP_ACT_TRAP"),         Rule({"close"}, "SCMP_ACT_ERRNO"),
-                                            Rule({"stat"}, "SCMP_ACT_TRACE"),        Rule({"poll"}, "SCMP_ACT_LOG"),
-                                            Rule({"lseek"}, "SCMP_ACT_KILL_THREAD"), Rule({"fstat"}, "SCMP_ACT_ALLOW")};
+  std::vector<oci::SeccompSyscall> rules = {
+      Rule({"read"}, "SCMP_ACT_KILL"),         Rule({"write"}, "SCMP_ACT_KILL_PROCESS"),
+      Rule({"open"}, "SCMP_ACT_TRAP"),         Rule({"close"}, "SCMP_ACT_ERRNO"),
+      Rule({"stat"}, "SCMP_ACT_TRACE"),        Rule({"poll"}, "SCMP_ACT_LOG"),
+      Rule({"lseek"}, "SCMP_ACT_KILL_THREAD"), Rule({"fstat"}, "SCMP_ACT_ALLOW")};
   rules[3].errno_ret = 42;
   const auto p = LN_ASSERT_OK(CompileSeccomp(Profile("SCMP_ACT_ALLOW", rules)));
   EXPECT_EQ(Simulate(p, {.number = SYS_read, .args = {}}), SECCOMP_RET_KILL_THREAD);
@@ -255,8 +290,10 @@ TEST_F(SeccompX86, ActionsAndErrnos) {
   EXPECT_EQ(Simulate(p, {.number = SYS_stat, .args = {}}), SECCOMP_RET_TRACE | EPERM);
   EXPECT_EQ(Simulate(p, {.number = SYS_poll, .args = {}}), SECCOMP_RET_LOG);
   EXPECT_EQ(Simulate(p, {.number = SYS_lseek, .args = {}}), SECCOMP_RET_KILL_THREAD);
-  EXPECT_EQ(Simulate(p, {.number = SYS_fstat, .args = {}}), kAllow) << "a rule that repeats the default changes nothing";
-  EXPECT_EQ(Simulate(p, {.number = 5000, .args = {}}), kAllow) << "a profile that allows by default allows new calls too";
+  EXPECT_EQ(Simulate(p, {.number = SYS_fstat, .args = {}}), kAllow)
+      << "a rule that repeats the default changes nothing";
+  EXPECT_EQ(Simulate(p, {.number = 5000, .args = {}}), kAllow)
+      << "a profile that allows by default allows new calls too";
 }
 
 TEST_F(SeccompX86, DefaultErrno) {
@@ -268,18 +305,21 @@ TEST_F(SeccompX86, DefaultErrno) {
   profile.default_errno_ret = 5;
   p = LN_ASSERT_OK(CompileSeccomp(profile));
   EXPECT_EQ(Simulate(p, {.number = SYS_write, .args = {}}), Errno(5));
-  EXPECT_EQ(Simulate(p, {.number = 463, .args = {}}), Errno(ENOSYS)) << "beyond mseal, the newest that is named";
+  EXPECT_EQ(Simulate(p, {.number = 463, .args = {}}), Errno(ENOSYS))
+      << "beyond mseal, the newest that is named";
 }
 
 TEST_F(SeccompX86, UnknownNames_Skipped) {
-  const auto p = LN_ASSERT_OK(CompileSeccomp(Profile("SCMP_ACT_ERRNO", {Rule({"read", "no_such_call", "write"})})));
+  const auto p = LN_ASSERT_OK(
+      CompileSeccomp(Profile("SCMP_ACT_ERRNO", {Rule({"read", "no_such_call", "write"})})));
   EXPECT_EQ(Simulate(p, {.number = SYS_write, .args = {}}), kAllow);
 }
 
 TEST_F(SeccompX86, NewCallWithConditions_LeftToTheDefault) {
-  if (seccomp_syscall_resolve_name("mseal") != __NR_SCMP_ERROR) GTEST_SKIP() << "this libseccomp knows mseal";
-  const auto p = LN_ASSERT_OK(
-      CompileSeccomp(Profile("SCMP_ACT_ERRNO", {Rule({"mseal"}, "SCMP_ACT_ALLOW", {Arg(0, 1, "SCMP_CMP_EQ")})})));
+  if (seccomp_syscall_resolve_name("mseal") != __NR_SCMP_ERROR)
+    GTEST_SKIP() << "this libseccomp knows mseal";
+  const auto p = LN_ASSERT_OK(CompileSeccomp(
+      Profile("SCMP_ACT_ERRNO", {Rule({"mseal"}, "SCMP_ACT_ALLOW", {Arg(0, 1, "SCMP_CMP_EQ")})})));
   EXPECT_EQ(Simulate(p, {.number = 462, .args = {1}}), Errno(EPERM));
 }
 
@@ -288,17 +328,23 @@ TEST_F(SeccompX86, OnlyOurArchitecture_OthersKilled) {
   profile.architectures.clear();
   const auto p = LN_ASSERT_OK(CompileSeccomp(profile));
   EXPECT_EQ(Simulate(p, {.number = SYS_read, .args = {}}), kAllow);
-  EXPECT_EQ(Simulate(p, {.number = 3, .args = {}, .arch = AUDIT_ARCH_I386}), SECCOMP_RET_KILL_THREAD);
+  EXPECT_EQ(Simulate(p, {.number = 3, .args = {}, .arch = AUDIT_ARCH_I386}),
+            SECCOMP_RET_KILL_THREAD);
   EXPECT_EQ(Simulate(p, {.number = 0 | kX32, .args = {}}), SECCOMP_RET_KILL_THREAD);
 }
 
 TEST(CompileSeccomp, BadProfiles) {
-  LN_EXPECT_ERROR(CompileSeccomp(Profile("SCMP_ACT_MAYBE", {})), Code::kInvalidArgument, "SCMP_ACT_MAYBE");
-  LN_EXPECT_ERROR(CompileSeccomp(Profile("SCMP_ACT_ERRNO", {Rule({"read"}, "ALLOW")})), Code::kInvalidArgument, "ALLOW");
-  LN_EXPECT_ERROR(CompileSeccomp(Profile("SCMP_ACT_ERRNO", {Rule({"read"}, "SCMP_ACT_NOTIFY")})), Code::kUnimplemented, "NOTIFY");
-  LN_EXPECT_ERROR(CompileSeccomp(Profile("SCMP_ACT_ERRNO", {Rule({"read"}, "SCMP_ACT_ALLOW", {Arg(6, 0, "SCMP_CMP_EQ")})})),
+  LN_EXPECT_ERROR(CompileSeccomp(Profile("SCMP_ACT_MAYBE", {})), Code::kInvalidArgument,
+                  "SCMP_ACT_MAYBE");
+  LN_EXPECT_ERROR(CompileSeccomp(Profile("SCMP_ACT_ERRNO", {Rule({"read"}, "ALLOW")})),
+                  Code::kInvalidArgument, "ALLOW");
+  LN_EXPECT_ERROR(CompileSeccomp(Profile("SCMP_ACT_ERRNO", {Rule({"read"}, "SCMP_ACT_NOTIFY")})),
+                  Code::kUnimplemented, "NOTIFY");
+  LN_EXPECT_ERROR(CompileSeccomp(Profile("SCMP_ACT_ERRNO", {Rule({"read"}, "SCMP_ACT_ALLOW",
+                                                                 {Arg(6, 0, "SCMP_CMP_EQ")})})),
                   Code::kInvalidArgument, "index 6");
-  LN_EXPECT_ERROR(CompileSeccomp(Profile("SCMP_ACT_ERRNO", {Rule({"read"}, "SCMP_ACT_ALLOW", {Arg(0, 0, "SCMP_CMP_XX")})})),
+  LN_EXPECT_ERROR(CompileSeccomp(Profile("SCMP_ACT_ERRNO", {Rule({"read"}, "SCMP_ACT_ALLOW",
+                                                                 {Arg(0, 0, "SCMP_CMP_XX")})})),
                   Code::kInvalidArgument, "SCMP_CMP_XX");
   oci::Seccomp profile = Profile("SCMP_ACT_ERRNO", {});
   profile.architectures = {"SCMP_ARCH_Z80"};
@@ -312,13 +358,16 @@ TEST(CompileSeccomp, BadProfiles) {
 TEST(SeccompFilterFlags, KnownAndUnknown) {
   oci::Seccomp profile;
   EXPECT_EQ(*SeccompFilterFlags(profile), 0U);
-  profile.flags = {"SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW", "SECCOMP_FILTER_FLAG_TSYNC"};
-  EXPECT_EQ(*SeccompFilterFlags(profile), static_cast<std::uint32_t>(SECCOMP_FILTER_FLAG_LOG | SECCOMP_FILTER_FLAG_SPEC_ALLOW));
+  profile.flags = {"SECCOMP_FILTER_FLAG_LOG", "SECCOMP_FILTER_FLAG_SPEC_ALLOW",
+                   "SECCOMP_FILTER_FLAG_TSYNC"};
+  EXPECT_EQ(*SeccompFilterFlags(profile),
+            static_cast<std::uint32_t>(SECCOMP_FILTER_FLAG_LOG | SECCOMP_FILTER_FLAG_SPEC_ALLOW));
   profile.flags = {"SECCOMP_FILTER_FLAG_WAIT_KILLABLE_RECV"};
   LN_EXPECT_ERROR(SeccompFilterFlags(profile), Code::kInvalidArgument, "WAIT_KILLABLE");
 }
 
-// ------------------------------------------------------------------------------------------------- cache
+// -------------------------------------------------------------------------------------------------
+// cache
 
 TEST(SeccompCache, SameProfile_CompiledOnce) {
   SeccompCache cache;
@@ -333,7 +382,8 @@ TEST(SeccompCache, SameProfile_CompiledOnce) {
 
 TEST(SeccompCache, EveryMemberCounts) {
   SeccompCache cache;
-  oci::Seccomp profile = Profile("SCMP_ACT_ERRNO", {Rule({"read"}, "SCMP_ACT_ALLOW", {Arg(0, 1, "SCMP_CMP_EQ")})});
+  oci::Seccomp profile =
+      Profile("SCMP_ACT_ERRNO", {Rule({"read"}, "SCMP_ACT_ALLOW", {Arg(0, 1, "SCMP_CMP_EQ")})});
   std::vector<oci::Seccomp> all(8, profile);
   all[1].default_errno_ret = 2;
   all[2].architectures.pop_back();
@@ -366,7 +416,8 @@ TEST(SeccompCache, DamagedFile_CompiledAgainAndReplaced) {
   const std::string good = dir.Read(names[0]);
   std::string flipped = good;
   flipped[200] = static_cast<char>(flipped[200] ^ 1);
-  for (const std::string& bad : {std::string(), good.substr(0, good.size() / 2), flipped, std::string("x")}) {
+  for (const std::string& bad :
+       {std::string(), good.substr(0, good.size() / 2), flipped, std::string("x")}) {
     dir.Write(names[0], bad);
     SeccompCache cache(dir.path());
     const auto b = LN_ASSERT_OK(cache.Get(DefaultSeccompProfile({})));
@@ -406,7 +457,10 @@ TEST(SeccompCache, ManyThreads_OneCompiles) {
 
 TEST(SeccompCache, ManyProfiles_OldOnesForgotten) {
   SeccompCache cache;
-  const auto profile = [](std::uint64_t i) { return Profile("SCMP_ACT_ERRNO", {Rule({"read"}, "SCMP_ACT_ALLOW", {Arg(0, i, "SCMP_CMP_EQ")})}); };
+  const auto profile = [](std::uint64_t i) {
+    return Profile("SCMP_ACT_ERRNO",
+                   {Rule({"read"}, "SCMP_ACT_ALLOW", {Arg(0, i, "SCMP_CMP_EQ")})});
+  };
   for (std::uint64_t i = 0; i < 70; ++i) LN_EXPECT_OK(cache.Get(profile(i)));
   EXPECT_EQ(cache.compiled(), 70U);
   LN_EXPECT_OK(cache.Get(profile(69)));
@@ -415,7 +469,8 @@ TEST(SeccompCache, ManyProfiles_OldOnesForgotten) {
   EXPECT_EQ(cache.compiled(), 71U);
 }
 
-// ------------------------------------------------------------------------------------------- profile files
+// -------------------------------------------------------------------------------------------
+// profile files
 
 TEST(ParseSeccompProfile, Docker_IncludesAndExcludes) {
   const auto profile = LN_ASSERT_OK(ParseSeccompProfile(R"({
@@ -441,7 +496,8 @@ TEST(ParseSeccompProfile, Docker_IncludesAndExcludes) {
                                                         {"CAP_SYS_CHROOT"}));
   std::vector<std::string> names;
   for (const auto& call : profile.syscalls) names.push_back(call.names.at(0));
-  EXPECT_THAT(names, ::testing::ElementsAre("always", "single", "needs_chroot", "here", "since_4_8", "clone"));
+  EXPECT_THAT(names, ::testing::ElementsAre("always", "single", "needs_chroot", "here", "since_4_8",
+                                            "clone"));
   const oci::SeccompSyscall& clone = profile.syscalls.back();
   EXPECT_EQ(clone.errno_ret, 38U);
   ASSERT_EQ(clone.args.size(), 1U);
@@ -449,7 +505,8 @@ TEST(ParseSeccompProfile, Docker_IncludesAndExcludes) {
   EXPECT_EQ(clone.args[0].value_two, UINT64_MAX);
   EXPECT_EQ(profile.default_errno_ret, 1U);
   if (seccomp_arch_native() == SCMP_ARCH_X86_64) {
-    EXPECT_THAT(profile.architectures, ::testing::ElementsAre("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"));
+    EXPECT_THAT(profile.architectures,
+                ::testing::ElementsAre("SCMP_ARCH_X86_64", "SCMP_ARCH_X86", "SCMP_ARCH_X32"));
   }
 }
 
@@ -469,21 +526,30 @@ TEST(ParseSeccompProfile, Errors_SayWhere) {
   LN_EXPECT_ERROR(parse("[]"), Code::kInvalidArgument, "object");
   LN_EXPECT_ERROR(parse("{}"), Code::kInvalidArgument, "defaultAction");
   LN_EXPECT_ERROR(parse(R"({"defaultAction":"ALLOW"})"), Code::kInvalidArgument, "ALLOW");
-  LN_EXPECT_ERROR(parse(R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":["Z80"]})"), Code::kInvalidArgument, "Z80");
+  LN_EXPECT_ERROR(parse(R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":["Z80"]})"),
+                  Code::kInvalidArgument, "Z80");
   LN_EXPECT_ERROR(parse(R"({"defaultAction":"SCMP_ACT_ALLOW","architectures":["SCMP_ARCH_X86"],
                             "archMap":[{"architecture":"SCMP_ARCH_X86_64"}]})"),
                   Code::kInvalidArgument, "archMap");
-  LN_EXPECT_ERROR(parse(R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"action":"SCMP_ACT_ALLOW"}]})"), Code::kInvalidArgument,
-                  "$.syscalls[0]");
-  LN_EXPECT_ERROR(parse(R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["a"],"name":"b","action":"SCMP_ACT_ALLOW"}]})"),
-                  Code::kInvalidArgument, "exclude each other");
-  LN_EXPECT_ERROR(parse(R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["a"],"action":"SCMP_ACT_ALLOW",
+  LN_EXPECT_ERROR(
+      parse(R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"action":"SCMP_ACT_ALLOW"}]})"),
+      Code::kInvalidArgument, "$.syscalls[0]");
+  LN_EXPECT_ERROR(
+      parse(
+          R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["a"],"name":"b","action":"SCMP_ACT_ALLOW"}]})"),
+      Code::kInvalidArgument, "exclude each other");
+  LN_EXPECT_ERROR(
+      parse(
+          R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["a"],"action":"SCMP_ACT_ALLOW",
                             "args":[{"index":9,"op":"SCMP_CMP_EQ"}]}]})"),
-                  Code::kInvalidArgument, "index 9");
-  LN_EXPECT_ERROR(parse(R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["a"],"action":"SCMP_ACT_ALLOW",
+      Code::kInvalidArgument, "index 9");
+  LN_EXPECT_ERROR(
+      parse(
+          R"({"defaultAction":"SCMP_ACT_ALLOW","syscalls":[{"names":["a"],"action":"SCMP_ACT_ALLOW",
                             "args":[{"index":0,"value":-1,"op":"SCMP_CMP_EQ"}]}]})"),
-                  Code::kInvalidArgument, "value");
-  LN_EXPECT_ERROR(parse(R"({"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/x"})"), Code::kUnimplemented, "listenerPath");
+      Code::kInvalidArgument, "value");
+  LN_EXPECT_ERROR(parse(R"({"defaultAction":"SCMP_ACT_ALLOW","listenerPath":"/x"})"),
+                  Code::kUnimplemented, "listenerPath");
   LN_EXPECT_ERROR(ParseSeccompProfile(std::string(2U << 20, ' '), {}), Code::kInvalidArgument, "");
 }
 

@@ -1,8 +1,6 @@
 #include "linnet/runtime/security.h"
 
 #include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 #include <sys/xattr.h>
@@ -12,9 +10,13 @@
 #include <csignal>
 #include <numeric>
 
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include "linnet/base/file.h"
 #include "linnet/testing/result.h"
 #include "linnet/testing/temp_dir.h"
+
 #include "security/capabilities.h"
 #include "security/layered_root.h"
 
@@ -27,7 +29,8 @@ using ::testing::IsEmpty;
 using ::testing::Not;
 using testing::TempDir;
 
-// ------------------------------------------------------------------------------------------------- users
+// -------------------------------------------------------------------------------------------------
+// users
 
 constexpr const char* kPasswd =
     "root:x:0:0:root:/root:/bin/sh\n"
@@ -109,14 +112,16 @@ TEST_F(Users, Digits_AreNeverAName) {
 }
 
 TEST_F(Users, HostileNumbers_Refused) {
-  for (const char* text : {"4294967296", "2147483648", "4294967295", "99999999999999999999", "-1", "+0", "0x0", "0X10", "1000 ", " 0",
-                           "\t0", "0:4294967296", "0:-1", "0:+1", "0: 1", "0:0x1"}) {
+  for (const char* text :
+       {"4294967296", "2147483648", "4294967295", "99999999999999999999", "-1", "+0", "0x0", "0X10",
+        "1000 ", " 0", "\t0", "0:4294967296", "0:-1", "0:+1", "0: 1", "0:0x1"}) {
     LN_EXPECT_ERROR(Resolve(text), Code::kInvalidArgument, "");
   }
 }
 
 TEST_F(Users, HostileNames_Refused) {
-  for (const std::string& text : {std::string("a\nb"), std::string("a b"), std::string("a\0b", 3), std::string(300, 'a'), std::string("a:b:c")}) {
+  for (const std::string& text : {std::string("a\nb"), std::string("a b"), std::string("a\0b", 3),
+                                  std::string(300, 'a'), std::string("a:b:c")}) {
     LN_EXPECT_ERROR(Resolve(text), Code::kInvalidArgument, "");
   }
   LN_EXPECT_ERROR(Resolve("nobody"), Code::kNotFound, "nobody");
@@ -186,7 +191,8 @@ TEST_F(Users, Links_StayInTheRoot) {
   LN_EXPECT_ERROR(Resolve("good"), Code::kNotFound, "");
 }
 
-// ------------------------------------------------------------------------------------------- layered root
+// -------------------------------------------------------------------------------------------
+// layered root
 
 class Layers : public ::testing::Test {
  protected:
@@ -242,7 +248,8 @@ TEST_F(Layers, MissingLayer_IsAnError) {
 TEST_F(Layers, WhiteoutHides) {
   low_.Write({{"etc/a", "low"}, {"sub/b", "low"}});
   high_.Write("etc/");
-  if (::mknod((high_ / "etc/a").c_str(), S_IFCHR | 0600, 0) != 0 || ::mknod((high_ / "sub").c_str(), S_IFCHR | 0600, 0) != 0) {
+  if (::mknod((high_ / "etc/a").c_str(), S_IFCHR | 0600, 0) != 0 ||
+      ::mknod((high_ / "sub").c_str(), S_IFCHR | 0600, 0) != 0) {
     GTEST_SKIP() << "needs CAP_MKNOD";
   }
   EXPECT_EQ(Read(Root(), "/etc/a"), "NotFound");
@@ -252,14 +259,17 @@ TEST_F(Layers, WhiteoutHides) {
 TEST_F(Layers, OpaqueDirectoryHidesWhatIsBelow) {
   low_.Write({{"etc/a", "low"}, {"etc/b", "low"}});
   high_.Write("etc/b", "high");
-  if (::setxattr((high_ / "etc").c_str(), "trusted.overlay.opaque", "y", 1, 0) != 0) GTEST_SKIP() << "needs CAP_SYS_ADMIN";
+  if (::setxattr((high_ / "etc").c_str(), "trusted.overlay.opaque", "y", 1, 0) != 0)
+    GTEST_SKIP() << "needs CAP_SYS_ADMIN";
   EXPECT_EQ(Read(Root(), "/etc/a"), "NotFound");
   EXPECT_EQ(Read(Root(), "/etc/b"), "high");
 }
 
-// ------------------------------------------------------------------------------------------ capabilities
+// ------------------------------------------------------------------------------------------
+// capabilities
 
-std::vector<std::string> Compute(const std::vector<std::string>& add, const std::vector<std::string>& drop) {
+std::vector<std::string> Compute(const std::vector<std::string>& add,
+                                 const std::vector<std::string>& drop) {
   auto caps = ComputeCapabilities(add, drop, {}, false);
   EXPECT_TRUE(caps.has_value());
   if (!caps) return {};
@@ -272,21 +282,24 @@ std::vector<std::string> Compute(const std::vector<std::string>& add, const std:
 
 // Only those that this process could give.
 std::vector<std::string> Available(std::vector<std::string> names) {
-  std::erase_if(names, [](const std::string& n) { return ((BoundingSet() >> *FindCapability(n)) & 1) == 0; });
+  std::erase_if(
+      names, [](const std::string& n) { return ((BoundingSet() >> *FindCapability(n)) & 1) == 0; });
   return names;
 }
 
 TEST(Capabilities, Default_IsThe14) {
-  EXPECT_EQ(Compute({}, {}),
-            Available({"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID", "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP",
-                       "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SYS_CHROOT", "CAP_MKNOD", "CAP_AUDIT_WRITE", "CAP_SETFCAP"}));
+  EXPECT_EQ(Compute({}, {}), Available({"CAP_CHOWN", "CAP_DAC_OVERRIDE", "CAP_FOWNER", "CAP_FSETID",
+                                        "CAP_KILL", "CAP_SETGID", "CAP_SETUID", "CAP_SETPCAP",
+                                        "CAP_NET_BIND_SERVICE", "CAP_NET_RAW", "CAP_SYS_CHROOT",
+                                        "CAP_MKNOD", "CAP_AUDIT_WRITE", "CAP_SETFCAP"}));
 }
 
 TEST(Capabilities, AddAndDrop) {
   EXPECT_THAT(Compute({"NET_ADMIN"}, {}), Contains("CAP_NET_ADMIN"));
   EXPECT_THAT(Compute({"cap_net_admin"}, {}), Contains("CAP_NET_ADMIN"));
   EXPECT_THAT(Compute({}, {"NET_RAW"}), Not(Contains("CAP_NET_RAW")));
-  EXPECT_THAT(Compute({"NET_ADMIN"}, {"CAP_NET_ADMIN"}), Not(Contains("CAP_NET_ADMIN"))) << "a named drop wins";
+  EXPECT_THAT(Compute({"NET_ADMIN"}, {"CAP_NET_ADMIN"}), Not(Contains("CAP_NET_ADMIN")))
+      << "a named drop wins";
 }
 
 TEST(Capabilities, All) {
@@ -298,7 +311,8 @@ TEST(Capabilities, All) {
 }
 
 TEST(Capabilities, Unknown_IsAnError) {
-  LN_EXPECT_ERROR(ComputeCapabilities({"NET_ADMINN"}, {}, {}, false), Code::kInvalidArgument, "NET_ADMINN");
+  LN_EXPECT_ERROR(ComputeCapabilities({"NET_ADMINN"}, {}, {}, false), Code::kInvalidArgument,
+                  "NET_ADMINN");
   LN_EXPECT_ERROR(ComputeCapabilities({}, {""}, {}, false), Code::kInvalidArgument, "");
   LN_EXPECT_ERROR(ComputeCapabilities({}, {}, {"X"}, false), Code::kInvalidArgument, "add_ambient");
 }
@@ -316,34 +330,52 @@ TEST(Capabilities, Privileged_IsAllThereIs) {
   EXPECT_EQ(caps.bounding, Available({kCapabilityNames.begin(), kCapabilityNames.end()}));
 }
 
-// ----------------------------------------------------------------------------------------------- signals
+// -----------------------------------------------------------------------------------------------
+// signals
 
 TEST(ParseSignal, Names) {
-  for (const auto& [text, number] : std::initializer_list<std::pair<const char*, int>>{
-           {"SIGTERM", SIGTERM}, {"TERM", SIGTERM}, {"sigterm", SIGTERM}, {"15", 15}, {"9", 9}, {"KILL", SIGKILL}, {"SIGRTMIN", 34},
-           {"RTMIN+3", 37}, {"SIGRTMIN+0", 34}, {"RTMAX", 64}, {"SIGRTMAX-1", 63}, {"RTMIN+30", 64}, {"64", 64}, {"WINCH", SIGWINCH}}) {
+  for (const auto& [text, number] :
+       std::initializer_list<std::pair<const char*, int>>{{"SIGTERM", SIGTERM},
+                                                          {"TERM", SIGTERM},
+                                                          {"sigterm", SIGTERM},
+                                                          {"15", 15},
+                                                          {"9", 9},
+                                                          {"KILL", SIGKILL},
+                                                          {"SIGRTMIN", 34},
+                                                          {"RTMIN+3", 37},
+                                                          {"SIGRTMIN+0", 34},
+                                                          {"RTMAX", 64},
+                                                          {"SIGRTMAX-1", 63},
+                                                          {"RTMIN+30", 64},
+                                                          {"64", 64},
+                                                          {"WINCH", SIGWINCH}}) {
     EXPECT_EQ(LN_ASSERT_OK(ParseSignal(text)), number) << text;
   }
 }
 
 TEST(ParseSignal, Nonsense) {
-  for (const char* text : {"", "0", "65", "-1", "+9", "SIG", "SIGSIGTERM", "TERMINATE", "RTMIN-1", "RTMIN+31", "RTMAX+1", "RTMAX-31",
-                           "RTMIN+", "RTMIN+x", "9 ", "99999999999999999999"}) {
+  for (const char* text :
+       {"", "0", "65", "-1", "+9", "SIG", "SIGSIGTERM", "TERMINATE", "RTMIN-1", "RTMIN+31",
+        "RTMAX+1", "RTMAX-31", "RTMIN+", "RTMIN+x", "9 ", "99999999999999999999"}) {
     LN_EXPECT_ERROR(ParseSignal(text), Code::kInvalidArgument, text);
   }
 }
 
-// ----------------------------------------------------------------------------------------------- devices
+// -----------------------------------------------------------------------------------------------
+// devices
 
-bool AllowsRule(const oci::Spec& spec, const std::string& type, std::optional<std::int64_t> major, std::optional<std::int64_t> minor,
-                const std::string& access) {
-  return std::any_of(spec.resources.devices.begin(), spec.resources.devices.end(), [&](const oci::DeviceRule& r) {
-    return r.allow && r.type == type && r.major == major && r.minor == minor && r.access == access;
-  });
+bool AllowsRule(const oci::Spec& spec, const std::string& type, std::optional<std::int64_t> major,
+                std::optional<std::int64_t> minor, const std::string& access) {
+  return std::any_of(spec.resources.devices.begin(), spec.resources.devices.end(),
+                     [&](const oci::DeviceRule& r) {
+                       return r.allow && r.type == type && r.major == major && r.minor == minor &&
+                              r.access == access;
+                     });
 }
 
 const oci::Device* FindDevice(const oci::Spec& spec, const std::string& path) {
-  const auto it = std::find_if(spec.devices.begin(), spec.devices.end(), [&](const oci::Device& d) { return d.path == path; });
+  const auto it = std::find_if(spec.devices.begin(), spec.devices.end(),
+                               [&](const oci::Device& d) { return d.path == path; });
   return it == spec.devices.end() ? nullptr : &*it;
 }
 
@@ -405,11 +437,14 @@ TEST(Devices, Directory_IsWalked) {
 
 TEST(Devices, Errors) {
   oci::Spec spec;
-  LN_EXPECT_ERROR(AddHostDevice(spec, "/dev/no-such-device", "/dev/x", "rwm"), Code::kNotFound, "no-such-device");
-  LN_EXPECT_ERROR(AddHostDevice(spec, "/etc/passwd", "/dev/x", "rwm"), Code::kInvalidArgument, "not a device");
+  LN_EXPECT_ERROR(AddHostDevice(spec, "/dev/no-such-device", "/dev/x", "rwm"), Code::kNotFound,
+                  "no-such-device");
+  LN_EXPECT_ERROR(AddHostDevice(spec, "/etc/passwd", "/dev/x", "rwm"), Code::kInvalidArgument,
+                  "not a device");
   LN_EXPECT_ERROR(AddHostDevice(spec, "/dev/null", "/dev/x", "rx"), Code::kInvalidArgument, "rx");
   LN_EXPECT_ERROR(AddHostDevice(spec, "/dev/null", "/dev/x", "rr"), Code::kInvalidArgument, "rr");
-  LN_EXPECT_ERROR(AddHostDevice(spec, "dev/null", "/dev/x", "r"), Code::kInvalidArgument, "absolute");
+  LN_EXPECT_ERROR(AddHostDevice(spec, "dev/null", "/dev/x", "r"), Code::kInvalidArgument,
+                  "absolute");
   LN_EXPECT_ERROR(AddHostDevice(spec, "/dev/null", "x", "r"), Code::kInvalidArgument, "absolute");
   EXPECT_TRUE(spec.devices.empty());
   EXPECT_TRUE(spec.resources.devices.empty());
@@ -420,17 +455,20 @@ TEST(Devices, AllOfTheHost) {
   LN_EXPECT_OK(AddAllHostDevices(spec));
   EXPECT_NE(FindDevice(spec, "/dev/null"), nullptr);
   for (const oci::Device& d : spec.devices) {
-    EXPECT_FALSE(d.path.starts_with("/dev/pts/") || d.path.starts_with("/dev/shm/") || d.path == "/dev/console" || d.path == "/dev/ptmx")
+    EXPECT_FALSE(d.path.starts_with("/dev/pts/") || d.path.starts_with("/dev/shm/") ||
+                 d.path == "/dev/console" || d.path == "/dev/ptmx")
         << d.path;
   }
 }
 
-// ----------------------------------------------------------------------------------------------- defaults
+// -----------------------------------------------------------------------------------------------
+// defaults
 
 TEST(Defaults, Mounts_InOrderParentsFirst) {
   std::vector<std::string> destinations;
   for (const oci::Mount& m : DefaultMounts()) destinations.push_back(m.destination);
-  EXPECT_THAT(destinations, ElementsAre("/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue", "/sys", "/sys/fs/cgroup"));
+  EXPECT_THAT(destinations, ElementsAre("/proc", "/dev", "/dev/pts", "/dev/shm", "/dev/mqueue",
+                                        "/sys", "/sys/fs/cgroup"));
   for (const oci::Mount& m : DefaultMounts()) {
     EXPECT_THAT(m.options, Contains("nosuid")) << m.destination;
     if (m.destination.starts_with("/sys")) {
@@ -440,10 +478,12 @@ TEST(Defaults, Mounts_InOrderParentsFirst) {
 }
 
 TEST(Defaults, Paths) {
-  EXPECT_THAT(DefaultReadonlyPaths(), ElementsAre("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"));
-  for (const char* path : {"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats", "/proc/timer_list",
-                           "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap",
-                           "/proc/interrupts"}) {
+  EXPECT_THAT(DefaultReadonlyPaths(), ElementsAre("/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys",
+                                                  "/proc/sysrq-trigger"));
+  for (const char* path :
+       {"/proc/acpi", "/proc/asound", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
+        "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
+        "/sys/devices/virtual/powercap", "/proc/interrupts"}) {
     EXPECT_THAT(DefaultMaskedPaths(), Contains(path));
   }
 }

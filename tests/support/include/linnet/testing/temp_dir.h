@@ -1,12 +1,13 @@
 // A directory for one test, and trees of files in it.
 #pragma once
 
-#include <gtest/gtest.h>
 #include <stdlib.h>
 
 #include <initializer_list>
 #include <string>
 #include <utility>
+
+#include <gtest/gtest.h>
 
 #include "linnet/base/check.h"
 #include "linnet/base/file.h"
