@@ -162,7 +162,7 @@ Result<void> RunDaemon(const ConfigSources& sources, const LoadedConfig& loaded)
                   .state = config.state,
                   .socket = config.socket,
                   .config = ConfigJson(loaded)};
-  WorkerPool workers;
+  WorkerPool workers({.on_idle = [] { malloc_trim(0); }});
   Edge edge(workers);
   const auto runtime_service = MakeRuntimeService(edge, node, *pods, *network);
   const auto image_service = MakeImageService(edge, *images, *pods);

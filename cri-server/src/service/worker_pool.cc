@@ -75,20 +75,25 @@ void WorkerPool::RunOne() {
 void WorkerPool::RunThread() {
   pthread_setname_np(pthread_self(), "work");
   MutexLock lock(mu_);
+  bool worked = false;
   while (true) {
     if (Runnable() > 0) {
       RunOne();
+      worked = true;
       continue;
     }
     ++idle_;
     idle_changed_.NotifyAll();
     if (ending_) break;
-    if (threads_ > options_.kept_threads) {
-      const auto until = std::chrono::steady_clock::now() + options_.idle_time;
-      const bool late = work_.WaitUntil(mu_, until) == std::cv_status::timeout;
-      if (late && Runnable() == 0 && threads_ > options_.kept_threads) break;
-    } else {
+    if (!worked && threads_ <= options_.kept_threads) {
       work_.Wait(mu_);
+    } else if (work_.WaitUntil(mu_, std::chrono::steady_clock::now() + options_.idle_time) == std::cv_status::timeout &&
+               Runnable() == 0 && !ending_) {
+      mu_.Unlock();
+      if (worked) options_.on_idle();
+      mu_.Lock();
+      worked = false;
+      if (threads_ > options_.kept_threads && Runnable() == 0) break;
     }
     --idle_;
   }

@@ -30,6 +30,8 @@ class WorkerPool {
     std::size_t max_queued = 4096;  // of each kind
     std::size_t kept_threads = 2;
     std::chrono::milliseconds idle_time{10'000};
+    // Called by a thread that had work and then none for `idle_time`: to give memory back.
+    std::function<void()> on_idle = [] {};
   };
   WorkerPool() : WorkerPool(Options()) {}
   explicit WorkerPool(const Options& options) : options_(options) {}

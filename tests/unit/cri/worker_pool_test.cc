@@ -111,6 +111,17 @@ TEST(WorkerPool, IdleThreads_EndAllButAFew) {
   EXPECT_TRUE(ran);
 }
 
+TEST(WorkerPool, AfterWork_IdleThreadsSayItOnce) {
+  std::atomic<int> idle = 0;
+  WorkerPool pool({.kept_threads = 1, .idle_time = 1ms, .on_idle = [&] { ++idle; }});
+  for (int expected = 1; expected <= 3; ++expected) {
+    ASSERT_TRUE(pool.Submit(Work::kShort, [] {}));
+    const auto end = Soon();
+    while (idle < expected && std::chrono::steady_clock::now() < end) std::this_thread::yield();
+    ASSERT_EQ(idle, expected);
+  }
+}
+
 TEST(WorkerPool, WaitIdle_TellsWhenSomethingRuns) {
   Gate gate;
   WorkerPool pool;
