@@ -211,6 +211,7 @@ Result<Process> Spawn(const SpawnSpec& spec) {
   plan.argv = argv.data();
   plan.envp = envp.data();
   plan.oom_score_adj = spec.oom_score_adj ? oom.c_str() : nullptr;
+  plan.oom_score_adj_length = oom.size();
   plan.new_session = spec.new_session;
   plan.new_process_group = spec.new_process_group;
 

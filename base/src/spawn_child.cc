@@ -36,12 +36,10 @@ void ResetSignals(const ChildPlan* plan) {
   if (syscall(SYS_rt_sigprocmask, SIG_SETMASK, &none, nullptr, sizeof none) != 0) Fail(plan, Stage::kSignals, errno);
 }
 
-void WriteOomScore(const char* text) {
+void WriteOomScore(const ChildPlan* plan) {
   const auto fd = static_cast<int>(syscall(SYS_openat, AT_FDCWD, "/proc/self/oom_score_adj", O_WRONLY | O_CLOEXEC));
   if (fd < 0) return;
-  int length = 0;
-  while (text[length] != '\0') ++length;
-  if (write(fd, text, static_cast<unsigned>(length)) < 0) return;  // lowering it needs a privilege that may be missing
+  if (write(fd, plan->oom_score_adj, plan->oom_score_adj_length) < 0) return;  // lowering it needs a privilege that may be missing
 }
 
 int Child(void* argument) {
@@ -53,7 +51,7 @@ int Child(void* argument) {
   for (int i = 0; i < plan->cgroup_count; ++i) {
     if (write(plan->cgroup_fds[i], "0", 1) < 0) Fail(plan, Stage::kCgroup, errno);
   }
-  if (plan->oom_score_adj != nullptr) WriteOomScore(plan->oom_score_adj);
+  if (plan->oom_score_adj != nullptr) WriteOomScore(plan);
   // A belt: ours are born close-on-exec, but the daemon may have been given others. What is mapped below is opened anew.
   (void)syscall(SYS_close_range, 3U, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */);
   for (int i = 0; i < plan->fd_count; ++i) {

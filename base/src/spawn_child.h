@@ -30,6 +30,7 @@ struct ChildPlan {
   char* const* argv;
   char* const* envp;
   const char* oom_score_adj;  // text, or nullptr
+  unsigned long oom_score_adj_length;  // NOLINT(google-runtime-int): as write(2); counting here would call strlen
   bool new_session, new_process_group;
 };
 
