@@ -232,4 +232,13 @@ Result<std::vector<ContainerInfo>> RuntimeImpl::ListContainers(const PodId& pod_
   return pod->keeper->Containers();
 }
 
+Result<CgroupUsage> RuntimeImpl::ContainerUsage(const PodId& pod_id, const ContainerId& id) {
+  const PodPtr pod = LN_TRY(Get(pod_id));
+  return cgroups_->ReadUsage(CgroupOf(*pod, id));
+}
+
+Result<CgroupUsage> RuntimeImpl::PodUsage(const PodId& pod, const std::string& cgroup_parent) {
+  return cgroups_->ReadUsage(cgroup_parent.empty() ? OwnPodCgroup(pod) : cgroup_parent);
+}
+
 }  // namespace linnet::runtime

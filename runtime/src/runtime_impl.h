@@ -49,6 +49,8 @@ class RuntimeImpl final : public Runtime {
   Result<void> ReopenLog(const PodId& pod, const ContainerId& id) override;
   Result<void> UpdateResources(const PodId& pod, const ContainerId& id, const oci::Resources& resources) override;
   Result<std::vector<ContainerInfo>> ListContainers(const PodId& pod) override;
+  Result<CgroupUsage> ContainerUsage(const PodId& pod, const ContainerId& id) override;
+  Result<CgroupUsage> PodUsage(const PodId& pod, const std::string& cgroup_parent) override;
 
   // runtime_exec.cc
   Result<ExecResult> Exec(const PodId& pod, const ContainerId& id, const ExecSpec& spec) override;

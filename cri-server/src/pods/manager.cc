@@ -102,18 +102,28 @@ Result<PodStatus> Manager::GetPod(const std::string& id) const {
   return status;
 }
 
+bool Manager::Matches(const PodEntry& pod, const PodFilter& filter) const {
+  if (!filter.id.empty() && !pod.id.str().starts_with(filter.id)) return false;
+  if (filter.state && *filter.state != (pod.ready ? PodState::kReady : PodState::kNotReady)) return false;
+  return HasLabels(pod.record.config.labels, filter.labels);
+}
+
+bool Manager::Matches(const ContainerEntry& c, const ContainerFilter& filter) const {
+  if (!filter.id.empty() && !c.id.str().starts_with(filter.id)) return false;
+  if (!filter.pod_id.empty() && !c.record.pod_id.starts_with(filter.pod_id)) return false;
+  if (filter.state && *filter.state != c.phase) return false;
+  return HasLabels(c.record.config.labels, filter.labels);
+}
+
 std::vector<PodStatus> Manager::ListPods(const PodFilter& filter) const {
   std::vector<PodStatus> out;
   {
     MutexLock lock(mu_);
     for (const auto& [id, pod] : pods_) {
-      const PodState state = pod->ready ? PodState::kReady : PodState::kNotReady;
-      if (!filter.id.empty() && !id.starts_with(filter.id)) continue;
-      if (filter.state && *filter.state != state) continue;
-      if (!HasLabels(pod->record.config.labels, filter.labels)) continue;
+      if (!Matches(*pod, filter)) continue;
       PodStatus& status = out.emplace_back();
       status.id = id;
-      status.state = state;
+      status.state = pod->ready ? PodState::kReady : PodState::kNotReady;
       status.created_at_ns = pod->record.created_at_ns;
       status.config = pod->record.config;
       status.ips = pod->record.ips;
@@ -163,11 +173,7 @@ std::vector<ContainerStatus> Manager::ListContainers(const ContainerFilter& filt
   {
     MutexLock lock(mu_);
     for (const auto& [id, container] : containers_) {
-      if (!filter.id.empty() && !id.starts_with(filter.id)) continue;
-      if (!filter.pod_id.empty() && !container->record.pod_id.starts_with(filter.pod_id)) continue;
-      if (filter.state && *filter.state != container->phase) continue;
-      if (!HasLabels(container->record.config.labels, filter.labels)) continue;
-      out.push_back(StatusOf(*container));
+      if (Matches(*container, filter)) out.push_back(StatusOf(*container));
     }
   }
   std::sort(out.begin(), out.end(), [](const ContainerStatus& a, const ContainerStatus& b) {

@@ -11,6 +11,7 @@
 #include <unordered_map>
 #include <vector>
 
+#include "cpu_meter.h"
 #include "linnet/base/mutex.h"
 #include "linnet/pods/pod_manager.h"
 #include "record.h"
@@ -37,6 +38,9 @@ struct ContainerEntry {
   std::unique_ptr<runtime::ContainerSpec> spec;       // until it was started
   std::shared_ptr<const oci::Process> process;        // for exec; loaded from config.json after a restart
   std::shared_ptr<const void> image_hold;
+  CpuMeter cpu;
+  std::optional<LayerUsage> layer;  // as last counted
+  std::chrono::steady_clock::time_point next_layer_count;
 };
 
 struct PodEntry {
@@ -52,6 +56,7 @@ struct PodEntry {
   bool removed = false;
   bool undelivered = false;
   std::vector<std::shared_ptr<ContainerEntry>> containers;
+  CpuMeter cpu;
 };
 
 class Manager final : public PodManager {
@@ -78,6 +83,10 @@ class Manager final : public PodManager {
   Result<void> ReopenLog(const std::string& id) override;
   Result<ExecSyncResult> ExecSync(const std::string& id, const std::vector<std::string>& command,
                                   std::chrono::seconds timeout, const Caller& caller) override;
+  Result<ContainerStats> GetContainerStats(const std::string& id) override;
+  std::vector<ContainerStats> ListContainerStats(const ContainerFilter& filter) override;
+  Result<PodStats> GetPodStats(const std::string& id) override;
+  std::vector<PodStats> ListPodStats(const PodFilter& filter) override;
   runtime::Runtime::Features features() const override { return runtime_->features(); }
   Result<oci::FsUsage> ContainerFsUsage() const override;
 
@@ -92,6 +101,8 @@ class Manager final : public PodManager {
 
   PodPtr FindPod(const std::string& id) const LN_EXCLUDES(mu_);
   ContainerPtr FindContainer(const std::string& id) const LN_EXCLUDES(mu_);
+  bool Matches(const PodEntry& pod, const PodFilter& filter) const LN_REQUIRES(mu_);
+  bool Matches(const ContainerEntry& container, const ContainerFilter& filter) const LN_REQUIRES(mu_);
   // Joins a flight of the same key, or runs `make` as its leader.
   Result<std::string> SingleFlight(const std::string& key, const Caller& caller,
                                    const std::function<Result<std::string>()>& make) LN_EXCLUDES(mu_);
@@ -103,6 +114,12 @@ class Manager final : public PodManager {
   Result<void> RemoveLocked(const PodPtr& pod, const Caller& caller);
   Result<void> WritePodRecord(const PodEntry& pod) const;
   void NoteStage(const PodEntry& pod) const;
+
+  // stats.cc
+  Result<ContainerStats> StatsOf(const ContainerPtr& container) LN_EXCLUDES(mu_);
+  Result<PodStats> StatsOf(const PodPtr& pod) LN_EXCLUDES(mu_);
+  std::optional<LayerUsage> LayerUsageOf(const ContainerPtr& container) LN_EXCLUDES(mu_);
+  void AddInterfaces(const PodPtr& pod, PodStats& stats) LN_EXCLUDES(mu_);
 
   // container_verbs.cc
   Result<std::string> MakeContainer(const PodPtr& pod, const ContainerConfig& config, const Caller& caller);

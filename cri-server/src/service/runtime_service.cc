@@ -5,6 +5,7 @@
 #include "runtime_rpcs.h"
 #include "serve.h"
 #include "services.h"
+#include "stats_rpcs.h"
 
 namespace linnet::cri {
 namespace {
@@ -15,7 +16,7 @@ using Reactor = grpc::ServerUnaryReactor;
 class RuntimeService final : public v1::RuntimeService::CallbackService {
  public:
   RuntimeService(Edge& edge, const Node& node, pods::PodManager& pods, network::Engine& network)
-      : edge_(edge), runtime_(node, pods, network), pods_(pods), containers_(pods) {}
+      : edge_(edge), runtime_(node, pods, network), pods_(pods), containers_(pods), stats_(pods) {}
 
   // The runtime
   Reactor* Version(Context* c, const v1::VersionRequest* q, v1::VersionResponse* r) override {
@@ -98,6 +99,39 @@ class RuntimeService final : public v1::RuntimeService::CallbackService {
     return Do(c, {"ExecSync", Where::kWait}, *q, *r, containers_, &ContainerRpcs::ExecSync);
   }
 
+  // Statistics
+  Reactor* ContainerStats(Context* c, const v1::ContainerStatsRequest* q, v1::ContainerStatsResponse* r) override {
+    return Do(c, {"ContainerStats", Where::kShort}, *q, *r, stats_, &StatsRpcs::Container);
+  }
+  Reactor* ListContainerStats(Context* c, const v1::ListContainerStatsRequest* q, v1::ListContainerStatsResponse* r) override {
+    return Do(c, {"ListContainerStats", Where::kShort}, *q, *r, stats_, &StatsRpcs::Containers);
+  }
+  grpc::ServerWriteReactor<v1::StreamContainerStatsResponse>* StreamContainerStats(
+      Context* c, const v1::StreamContainerStatsRequest* q) override {
+    v1::ListContainerStatsRequest list;
+    *list.mutable_filter() = q->filter();
+    return ServeList<v1::StreamContainerStatsResponse, v1::ListContainerStatsResponse, v1::ContainerStats>(
+        edge_, c, {"StreamContainerStats"}, [&](auto& r, const Call& call) { return stats_.Containers(list, r, call); },
+        &v1::ListContainerStatsResponse::mutable_stats,
+        [](v1::StreamContainerStatsResponse& r) { return r.mutable_container_stats(); });
+  }
+  Reactor* PodSandboxStats(Context* c, const v1::PodSandboxStatsRequest* q, v1::PodSandboxStatsResponse* r) override {
+    return Do(c, {"PodSandboxStats", Where::kShort}, *q, *r, stats_, &StatsRpcs::Pod);
+  }
+  Reactor* ListPodSandboxStats(Context* c, const v1::ListPodSandboxStatsRequest* q,
+                               v1::ListPodSandboxStatsResponse* r) override {
+    return Do(c, {"ListPodSandboxStats", Where::kShort}, *q, *r, stats_, &StatsRpcs::Pods);
+  }
+  grpc::ServerWriteReactor<v1::StreamPodSandboxStatsResponse>* StreamPodSandboxStats(
+      Context* c, const v1::StreamPodSandboxStatsRequest* q) override {
+    v1::ListPodSandboxStatsRequest list;
+    *list.mutable_filter() = q->filter();
+    return ServeList<v1::StreamPodSandboxStatsResponse, v1::ListPodSandboxStatsResponse, v1::PodSandboxStats>(
+        edge_, c, {"StreamPodSandboxStats"}, [&](auto& r, const Call& call) { return stats_.Pods(list, r, call); },
+        &v1::ListPodSandboxStatsResponse::mutable_stats,
+        [](v1::StreamPodSandboxStatsResponse& r) { return r.mutable_pod_sandbox_stats(); });
+  }
+
  private:
   template <class Rpcs, class Request, class Response>
   Reactor* Do(Context* context, const Method& method, const Request& request, Response& response, Rpcs& rpcs,
@@ -110,6 +144,7 @@ class RuntimeService final : public v1::RuntimeService::CallbackService {
   RuntimeRpcs runtime_;
   PodRpcs pods_;
   ContainerRpcs containers_;
+  StatsRpcs stats_;
 };
 
 }  // namespace

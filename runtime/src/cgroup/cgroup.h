@@ -9,6 +9,7 @@
 #include "linnet/base/result.h"
 #include "linnet/base/unique_fd.h"
 #include "linnet/oci/runtime_spec.h"
+#include "linnet/runtime/usage.h"
 
 namespace linnet::runtime {
 
@@ -57,6 +58,8 @@ class CgroupManager {
   virtual Result<void> Remove(const std::string& path) = 0;
   // Count of OOM kills so far (v1 memory.oom_control oom_kill, v2 memory.events oom_kill).
   virtual Result<std::uint64_t> OomKills(const std::string& path) = 0;
+  // What it and everything below it uses. kNotFound: no such cgroup.
+  virtual Result<CgroupUsage> ReadUsage(const std::string& path) = 0;
   // Names directly below `path` in any hierarchy. Absent: empty.
   virtual Result<std::vector<std::string>> Children(const std::string& path) = 0;
 };

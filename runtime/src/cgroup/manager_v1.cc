@@ -14,6 +14,7 @@
 
 #include "cgroup/device_rules.h"
 #include "cgroup/tree.h"
+#include "cgroup/usage.h"
 
 namespace linnet::runtime {
 namespace {
@@ -218,6 +219,35 @@ Result<std::uint64_t> ManagerV1::OomKills(const std::string& path) {
   const Hierarchy* memory = Find(Controller::kMemory);
   if (memory == nullptr) return std::uint64_t{0};
   return ReadCounter(memory->dir, rel + "/memory.oom_control", "oom_kill");
+}
+
+Result<CgroupUsage> ManagerV1::ReadUsage(const std::string& path) {
+  const std::string rel = LN_TRY(RelativePath(path));
+  // Several controllers may share one hierarchy: each is opened once.
+  std::vector<std::pair<const Hierarchy*, UniqueFd>> opened;
+  opened.reserve(3);
+  const auto open_dir = [&](Controller c) -> Result<FdRef> {
+    const Hierarchy* hierarchy = Find(c);
+    if (hierarchy == nullptr) return FdRef(-1);
+    for (const auto& [known, fd] : opened) {
+      if (known == hierarchy) return fd.ref();
+    }
+    UniqueFd fd = LN_TRY_CTX(OpenAt(hierarchy->dir, rel, O_PATH | O_DIRECTORY), hierarchy->mount_point);
+    return opened.emplace_back(hierarchy, std::move(fd)).second.ref();
+  };
+  UsageDirsV1 dirs;
+  dirs.cpuacct = LN_TRY(open_dir(Controller::kCpuacct));
+  dirs.memory = LN_TRY(open_dir(Controller::kMemory));
+  dirs.pids = LN_TRY(open_dir(Controller::kPids));
+  UniqueFd v2;
+  if (v2_) {
+    // A parent that kubelet made on v1 alone is not here.
+    Result<UniqueFd> dir = OpenAt(v2_->dir, rel, O_PATH | O_DIRECTORY);
+    if (!dir && !dir.error().Is(Code::kNotFound)) return std::move(dir).error();
+    if (dir) v2 = *std::move(dir);
+    dirs.pressure = v2.ref();
+  }
+  return LN_TRY_CTX(ReadUsageV1(dirs), "cgroup " + rel);
 }
 
 Result<std::vector<std::string>> ManagerV1::Children(const std::string& path) {

@@ -25,6 +25,7 @@ class ManagerV1 final : public CgroupManager {
   Result<bool> Populated(const std::string& path) override;
   Result<void> Remove(const std::string& path) override;
   Result<std::uint64_t> OomKills(const std::string& path) override;
+  Result<CgroupUsage> ReadUsage(const std::string& path) override;
   Result<std::vector<std::string>> Children(const std::string& path) override;
 
  private:

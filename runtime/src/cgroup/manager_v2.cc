@@ -12,6 +12,7 @@
 #include "cgroup/control_writes.h"
 #include "cgroup/device_rules.h"
 #include "cgroup/tree.h"
+#include "cgroup/usage.h"
 
 namespace linnet::runtime {
 namespace {
@@ -133,6 +134,12 @@ Result<void> ManagerV2::Remove(const std::string& path) {
 
 Result<std::uint64_t> ManagerV2::OomKills(const std::string& path) {
   return ReadCounter(root_.dir, LN_TRY(RelativePath(path)) + "/memory.events", "oom_kill");
+}
+
+Result<CgroupUsage> ManagerV2::ReadUsage(const std::string& path) {
+  const std::string rel = LN_TRY(RelativePath(path));
+  const UniqueFd dir = LN_TRY(OpenAt(root_.dir, rel, O_PATH | O_DIRECTORY));
+  return LN_TRY_CTX(ReadUsageV2(dir), "cgroup " + rel);
 }
 
 Result<std::vector<std::string>> ManagerV2::Children(const std::string& path) {

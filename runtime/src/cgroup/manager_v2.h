@@ -26,6 +26,7 @@ class ManagerV2 final : public CgroupManager {
   Result<bool> Populated(const std::string& path) override;
   Result<void> Remove(const std::string& path) override;
   Result<std::uint64_t> OomKills(const std::string& path) override;
+  Result<CgroupUsage> ReadUsage(const std::string& path) override;
   Result<std::vector<std::string>> Children(const std::string& path) override;
 
  private:

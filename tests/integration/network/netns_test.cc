@@ -1,16 +1,24 @@
 // Namespaces: made, pinned, pooled.
 #include "netns.h"
 
+#include <arpa/inet.h>
 #include <fcntl.h>
-#include <gtest/gtest.h>
+#include <netinet/in.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
 #include <chrono>
 #include <thread>
 
+#include <gtest/gtest.h>
+
 #include "linnet/base/file.h"
+#include "linnet/network/counters.h"
 #include "linnet/testing/result.h"
+
+#include "netlink/link_messages.h"
+#include "netlink/route_socket.h"
 
 namespace linnet::network {
 namespace {
@@ -25,7 +33,8 @@ Result<NetnsId> PinnedId(const std::string& path) {
 class Netns : public ::testing::Test {
  protected:
   void SetUp() override {
-    if (std::getenv("LINNET_ISOLATED") == nullptr) GTEST_SKIP() << "runs under contrib/lib/isolated only";
+    if (std::getenv("LINNET_ISOLATED") == nullptr)
+      GTEST_SKIP() << "runs under contrib/lib/isolated only";
   }
 };
 
@@ -40,8 +49,44 @@ TEST_F(Netns, VisitDoesNotMoveTheCaller) {
   }));
   EXPECT_EQ(inside, LN_ASSERT_OK(IdentityOf(made)));
   EXPECT_EQ(LN_ASSERT_OK(OwnNetns()), own);
-  LN_EXPECT_ERROR(VisitNetns(made, [] { return Result<void>(NotFound("what the visit said")); }), Code::kNotFound,
-                  "what the visit said");
+  LN_EXPECT_ERROR(VisitNetns(made, [] { return Result<void>(NotFound("what the visit said")); }),
+                  Code::kNotFound, "what the visit said");
+}
+
+TEST_F(Netns, CountersOfItsInterfaces) {
+  const UniqueFd made = LN_ASSERT_OK(NewNetns());
+  const auto lo_of = [](const std::vector<InterfaceCounters>& all) {
+    for (const InterfaceCounters& c : all) {
+      if (c.name == "lo") return c;
+    }
+    return InterfaceCounters{};
+  };
+  const InterfaceCounters before = lo_of(LN_ASSERT_OK(ReadCounters(made)));
+  EXPECT_EQ(before.name, "lo");
+  EXPECT_EQ(before.rx_bytes, 0U);
+  LN_ASSERT_OK(VisitNetns(made, []() -> Result<void> {
+    RouteSocket route = LN_TRY(RouteSocket::Open());
+    RouteBatch batch;
+    SetUp(batch, "lo", 1, true);
+    LN_TRY(route.Run(batch));
+    const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
+    sockaddr_in to{.sin_family = AF_INET,
+                   .sin_port = htons(9),
+                   .sin_addr = {htonl(INADDR_LOOPBACK)},
+                   .sin_zero = {}};
+    const std::string data(1000, 'x');
+    if (::sendto(socket.get(), data.data(), data.size(), 0, reinterpret_cast<sockaddr*>(&to),
+                 sizeof(to)) < 0) {
+      return Error::FromErrno(errno, "sendto");
+    }
+    return Ok();
+  }));
+  const InterfaceCounters after = lo_of(LN_ASSERT_OK(ReadCounters(made)));
+  EXPECT_GE(after.tx_bytes, 1000U);
+  EXPECT_EQ(after.rx_bytes, after.tx_bytes);
+  EXPECT_GE(after.rx_packets, 1U);
+  const UniqueFd other = LN_ASSERT_OK(Open("/dev/null", O_RDONLY));
+  LN_EXPECT_ERROR(ReadCounters(other), Code::kInvalidArgument, "enter the network namespace");
 }
 
 TEST_F(Netns, PinsComeBackAndGo) {
@@ -70,8 +115,8 @@ TEST_F(Netns, WhatIsNoNamespaceIsNotFound) {
 
 TEST_F(Netns, ListsTheInstancesOwnPins) {
   const UniqueFd made = LN_ASSERT_OK(NewNetns());
-  const std::string paths[] = {PinPath(kDir, "", "p2"), PinPath(kDir, "", "p1"), PinPath(kDir, "ab3d", "p3"),
-                               std::string(kDir) + "/cni-4711"};
+  const std::string paths[] = {PinPath(kDir, "", "p2"), PinPath(kDir, "", "p1"),
+                               PinPath(kDir, "ab3d", "p3"), std::string(kDir) + "/cni-4711"};
   for (const std::string& path : paths) LN_EXPECT_OK(Pin(path, made));
   EXPECT_EQ(LN_ASSERT_OK(ListPins(kDir, "")), (std::vector<std::string>{"p1", "p2"}));
   EXPECT_EQ(LN_ASSERT_OK(ListPins(kDir, "ab3d")), std::vector<std::string>{"p3"});
@@ -82,7 +127,8 @@ TEST_F(Netns, ListsTheInstancesOwnPins) {
 TEST_F(Netns, PoolHandsOutDifferentOnesAndRefills) {
   NetnsPool pool(3);
   const auto filled = [&] {
-    for (int i = 0; i < 500 && pool.ready() < 3; ++i) std::this_thread::sleep_for(std::chrono::milliseconds(10));
+    for (int i = 0; i < 500 && pool.ready() < 3; ++i)
+      std::this_thread::sleep_for(std::chrono::milliseconds(10));
     return pool.ready() == 3;
   };
   ASSERT_TRUE(filled());

@@ -166,6 +166,16 @@ class FakeRuntime final : public runtime::Runtime {
   Result<std::vector<runtime::ContainerInfo>> ListContainers(const PodId&) override {
     return std::vector<runtime::ContainerInfo>();
   }
+  Result<runtime::CgroupUsage> ContainerUsage(const PodId&, const ContainerId& id) override {
+    std::lock_guard lock(mu_);
+    if (vanished.contains(id.str())) return NotFound("no such cgroup");
+    return usage;
+  }
+  Result<runtime::CgroupUsage> PodUsage(const PodId& pod, const std::string&) override {
+    std::lock_guard lock(mu_);
+    if (vanished.contains(pod.str())) return NotFound("no such cgroup");
+    return usage;
+  }
   Features features() const override { return {}; }
 
   void Finish(const PodId& pod, const ContainerId& id, int code) {
@@ -184,6 +194,8 @@ class FakeRuntime final : public runtime::Runtime {
     return running_.size();
   }
 
+  runtime::CgroupUsage usage;     // of every container and pod
+  std::set<std::string> vanished;  // whose cgroups are gone
   bool fail_update = false;  // the next one
   std::optional<oci::Resources> last_update;
   oci::Resources last_spec_resources;  // of the last container started

@@ -16,6 +16,7 @@
 #include "linnet/base/result.h"
 #include "linnet/network/engine.h"
 #include "linnet/oci/image_store.h"
+#include "linnet/pods/stats.h"
 #include "linnet/pods/types.h"
 #include "linnet/runtime/runtime.h"
 
@@ -72,6 +73,12 @@ class PodManager {
   // Errors: kDeadlineExceeded past `timeout` (0: none), the tree is dead then.
   virtual Result<ExecSyncResult> ExecSync(const std::string& id, const std::vector<std::string>& command,
                                           std::chrono::seconds timeout, const Caller& caller) = 0;
+
+  // What is used now. The lists hold what runs (of `filter.state` nothing is asked); what goes meanwhile is left out.
+  virtual Result<ContainerStats> GetContainerStats(const std::string& id) = 0;
+  virtual std::vector<ContainerStats> ListContainerStats(const ContainerFilter& filter) = 0;
+  virtual Result<PodStats> GetPodStats(const std::string& id) = 0;
+  virtual std::vector<PodStats> ListPodStats(const PodFilter& filter) = 0;
 
   virtual runtime::Runtime::Features features() const = 0;
   // What containers' writable layers use: for ImageFsInfo.container_filesystems.

@@ -22,6 +22,7 @@
 #include "linnet/base/result.h"
 #include "linnet/base/unique_fd.h"
 #include "linnet/oci/runtime_spec.h"
+#include "linnet/runtime/usage.h"
 
 namespace linnet::runtime {
 
@@ -164,6 +165,10 @@ class Runtime {
                                       std::chrono::milliseconds timeout) = 0;
   virtual Result<void> UpdateResources(const PodId& pod, const ContainerId& id, const oci::Resources& resources) = 0;
   virtual Result<std::vector<ContainerInfo>> ListContainers(const PodId& pod) = 0;
+  // What the container's cgroup uses now. kNotFound: it has none (any more).
+  virtual Result<CgroupUsage> ContainerUsage(const PodId& pod, const ContainerId& id) = 0;
+  // The pod's whole: its containers, its holder and what else is in `cgroup_parent`, that of its PodSpec.
+  virtual Result<CgroupUsage> PodUsage(const PodId& pod, const std::string& cgroup_parent) = 0;
 
   // "cgroupfs" hierarchy: "v1", "hybrid", "v2"; features for Status.
   struct Features {
