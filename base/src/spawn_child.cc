@@ -73,7 +73,7 @@ int Child(void* argument) {
 }  // namespace
 
 int CloneChild(const ChildPlan* plan, void* stack, unsigned long stack_size, int* pidfd) {  // NOLINT(google-runtime-int)
-#if defined(__SANITIZE_THREAD__)
+#if defined(LINNET_TSAN_BUILD)  // by the build: this file itself is compiled without sanitizers
   const int flags = CLONE_PIDFD | SIGCHLD;
 #else
   const int flags = CLONE_VM | CLONE_VFORK | CLONE_PIDFD | SIGCHLD;
@@ -91,7 +91,7 @@ struct CloneArguments {
 constexpr std::uint64_t kCloneIntoCgroup = 0x200000000;
 
 // glibc has no wrapper of clone3, and one that returns cannot be: the child stands on another stack.
-#if defined(__x86_64__) && !defined(__SANITIZE_THREAD__)
+#if defined(__x86_64__) && !defined(LINNET_TSAN_BUILD)
 long Clone3(CloneArguments* arguments, const ChildPlan* plan) {  // NOLINT(google-runtime-int)
   long result = 0;                                               // NOLINT(google-runtime-int)
   arguments->flags |= CLONE_VM | CLONE_VFORK;
@@ -110,7 +110,7 @@ long Clone3(CloneArguments* arguments, const ChildPlan* plan) {  // NOLINT(googl
       : "rcx", "r11", "memory", "cc");
   return result;
 }
-#elif defined(__aarch64__) && !defined(__SANITIZE_THREAD__)
+#elif defined(__aarch64__) && !defined(LINNET_TSAN_BUILD)
 long Clone3(CloneArguments* arguments, const ChildPlan* plan) {  // NOLINT(google-runtime-int)
   arguments->flags |= CLONE_VM | CLONE_VFORK;
   register long x8 __asm__("x8") = SYS_clone3;        // NOLINT(google-runtime-int)
