@@ -251,6 +251,7 @@ Result<void> Manager::RemoveContainerLocked(const ContainerPtr& container) {
 }
 
 Result<void> Manager::UpdateContainer(const std::string& id, const Resources& resources) {
+  LN_TRY(ValidateResources(resources));
   const ContainerPtr container = FindContainer(id);
   if (!container) return NoContainer(id);
   MutexLock op(container->op_mu);

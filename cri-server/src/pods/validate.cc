@@ -108,7 +108,9 @@ Result<void> CheckId(const std::optional<std::int64_t>& id, const char* field) {
   return Ok();
 }
 
-Result<void> CheckResources(const Resources& r) {
+}  // namespace
+
+Result<void> ValidateResources(const Resources& r) {
   if (r.cpu_shares < 0) return InvalidArgument("resources.cpu_shares: must not be negative");
   if (r.cpu_period < 0) return InvalidArgument("resources.cpu_period: must not be negative");
   if (r.memory_limit_bytes < 0) return InvalidArgument("resources.memory_limit_in_bytes: must not be negative");
@@ -117,8 +119,6 @@ Result<void> CheckResources(const Resources& r) {
   }
   return Ok();
 }
-
-}  // namespace
 
 Result<void> ValidatePod(const PodConfig& config, const std::vector<std::string>& runtime_handlers) {
   LN_TRY(CheckName(config.metadata.name, "metadata.name"));
@@ -165,7 +165,7 @@ Result<void> ValidateContainer(const ContainerConfig& config, const PodConfig& p
   LN_TRY(CheckName(config.metadata.name, "metadata.name"));
   if (config.image.image.empty()) return InvalidArgument("image.image: must not be empty");
   for (std::size_t i = 0; i < config.mounts.size(); ++i) LN_TRY(CheckMount(config.mounts[i], i));
-  LN_TRY(CheckResources(config.resources));
+  LN_TRY(ValidateResources(config.resources));
   if (!config.log_path.empty()) LN_TRY(CheckAbsolute("/" + config.log_path, "log_path"));
   for (const EnvVar& e : config.envs) {
     if (e.key.empty() || e.key.find('=') != std::string::npos || e.key.find('\0') != std::string::npos) {

@@ -9,5 +9,6 @@ namespace linnet::pods {
 Result<void> ValidatePod(const PodConfig& config, const std::vector<std::string>& runtime_handlers);
 // Against the pod it will run in as well.
 Result<void> ValidateContainer(const ContainerConfig& config, const PodConfig& pod);
+Result<void> ValidateResources(const Resources& resources);
 
 }  // namespace linnet::pods

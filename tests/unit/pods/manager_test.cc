@@ -382,6 +382,7 @@ TEST_F(ManagerTest, UpdateContainer_Created_CountsAtTheStart) {
 
 TEST_F(ManagerTest, UpdateContainer_UnknownOrEnded_IsRefused) {
   EXPECT_EQ(manager_->UpdateContainer("nope", {}).error().code(), Code::kNotFound);
+  EXPECT_EQ(manager_->UpdateContainer("nope", {.cpu_shares = -1}).error().code(), Code::kInvalidArgument);
   const std::string id = MustStart(MustRun());
   ASSERT_TRUE(manager_->StopContainer(id, 0s, {}));
   EXPECT_EQ(manager_->UpdateContainer(id, {}).error().code(), Code::kFailedPrecondition);
