@@ -182,6 +182,7 @@ void Dispatch(Keeper& keeper, Command& command) {
       if (const auto* message = As<GetPodNamespace>(keeper, command); message != nullptr) NamespaceCommand(keeper, *message);
       return;
     case Type::kResize: return WithId<Resize>(keeper, command, [&](const Resize& m) { ResizeCommand(keeper, m); });
+    case Type::kAttach: return WithId<Attach>(keeper, command, [&](const Attach&) { AttachCommand(keeper, command); });
     case Type::kListContainers: return ListCommand(keeper, number, false);
     case Type::kKillExec:
       if (const auto* message = As<KillExec>(keeper, command); message != nullptr) KillExecCommand(keeper, *message);

@@ -52,6 +52,14 @@ struct Report : Source {
   pid_t new_pid = 0;  // another process goes on in its place
 };
 
+// Somebody who sees what a container writes; the source is the control socket.
+struct Attachment : Source {
+  Attachment* next = nullptr;
+  Container* container = nullptr;
+  int out = -1, err = -1;  // write ends
+  bool takes_input = false;
+};
+
 struct Container {
   Container() : out(*this, LogStream::Name::kStdout), err(*this, LogStream::Name::kStderr) {}
   Container* next = nullptr;
@@ -73,6 +81,7 @@ struct Container {
   Report report;
   LogFile log;
   OutputStream out, err;
+  Attachment* attachments = nullptr;
 };
 
 struct ExecRun {
@@ -227,6 +236,12 @@ void ExecCommand(Keeper& keeper, Command& command);
 void KillExecTree(Keeper& keeper, ExecRun& exec);
 void OnExecReaped(Keeper& keeper, ExecRun& exec, int status);
 void CheckExecs(Keeper& keeper, std::int64_t now);
+
+// attach.cc
+void AttachCommand(Keeper& keeper, Command& command);
+// What was read from `stream`, for everybody attached to it; without data: that it has ended.
+void CopyToAttached(Keeper& keeper, OutputStream& stream, const char* data, std::size_t size);
+void DetachAll(Keeper& keeper, Container& container);
 
 // lifecycle.cc: what happens when processes end.
 void ReapChildren(Keeper& keeper, Source* source, std::uint32_t events);

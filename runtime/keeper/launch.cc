@@ -70,10 +70,9 @@ struct ChildEnds {
 
 bool MakeStreams(Keeper& keeper, Container& container, const plan::ContainerPlan& wanted, ChildEnds& ends) {
   if (container.terminal) return true;  // the master comes with the report
-  if (container.log.is_open()) {
-    if (!MakeOutput(keeper, container.out, wanted.process, &ends.out)) return false;
-    if (!MakeOutput(keeper, container.err, wanted.process, &ends.err)) return false;
-  }
+  // Without a log too: somebody may attach.
+  if (!MakeOutput(keeper, container.out, wanted.process, &ends.out)) return false;
+  if (!MakeOutput(keeper, container.err, wanted.process, &ends.err)) return false;
   if ((wanted.flags & plan::kContainerStdinOpen) != 0) {
     int pipe[2];
     if (pipe2(pipe, O_CLOEXEC) != 0) return false;

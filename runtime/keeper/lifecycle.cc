@@ -21,6 +21,7 @@ void Pump(Keeper& keeper, OutputStream& stream, int rounds) {
   while (stream.fd >= 0 && rounds-- > 0) {
     const ssize_t size = read(stream.fd, g_read_buffer, sizeof g_read_buffer);
     if (size > 0) {
+      if (stream.container.attachments != nullptr) CopyToAttached(keeper, stream, g_read_buffer, static_cast<std::size_t>(size));
       stream.lines.Feed(g_read_buffer, static_cast<std::size_t>(size), WallNanos(), &stream.container.log);
       continue;
     }
@@ -28,6 +29,7 @@ void Pump(Keeper& keeper, OutputStream& stream, int rounds) {
     if (size < 0 && errno == EAGAIN) return;
     stream.lines.Finish(WallNanos(), &stream.container.log);
     stream.Close(keeper);
+    CopyToAttached(keeper, stream, nullptr, 0);
   }
 }
 
@@ -40,6 +42,7 @@ void FinishExit(Keeper& keeper, Container& container) {
     stream->lines.Finish(WallNanos(), &container.log);
     stream->Close(keeper);
   }
+  DetachAll(keeper, container);
   container.log.Close();
   container.state = State::kExited;
   (void)WriteExitRecord(container);  // no room on disk: the announcement still says it
@@ -202,6 +205,7 @@ void RemoveContainerNow(Keeper& keeper, Container* container) {
   for (ExecRun* e = keeper.execs; e != nullptr; e = e->next) {
     if (e->container == container) e->container = nullptr;
   }
+  DetachAll(keeper, *container);
   CloseFd(container->report.console);
   container->report.Close(keeper);
   container->out.Close(keeper);

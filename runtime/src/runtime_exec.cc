@@ -52,6 +52,25 @@ bool Drain(UniqueFd& pipe, std::string& out) {
   return true;
 }
 
+// What Exec and StartExec pass of a spec.
+struct Streams {
+  std::vector<FdRef> fds;
+  std::uint32_t flags = 0;
+};
+
+Streams StreamsOf(const ExecSpec& spec) {
+  Streams out;
+  const auto add = [&](FdRef fd, std::uint32_t flag) {
+    if (!fd.valid() || spec.process.terminal) return;
+    out.fds.push_back(fd);
+    out.flags |= flag;
+  };
+  add(spec.stdin_fd, keeper::kExecStdin);
+  add(spec.stdout_fd, keeper::kExecStdout);
+  add(spec.stderr_fd, keeper::kExecStderr);
+  return out;
+}
+
 // An exec under way: forgotten by the client when this goes.
 class Running {
  public:
@@ -92,18 +111,9 @@ Result<Command> RuntimeImpl::MakeExec(const ContainerId& id, const oci::Process&
 
 Result<ExecResult> RuntimeImpl::Exec(const PodId& pod_id, const ContainerId& id, const ExecSpec& spec) {
   const PodPtr pod = LN_TRY(Get(pod_id));
-  std::vector<FdRef> streams;
-  std::uint32_t flags = 0;
-  const auto add = [&](FdRef fd, std::uint32_t flag) {
-    if (!fd.valid() || spec.process.terminal) return;
-    streams.push_back(fd);
-    flags |= flag;
-  };
-  add(spec.stdin_fd, keeper::kExecStdin);
-  add(spec.stdout_fd, keeper::kExecStdout);
-  add(spec.stderr_fd, keeper::kExecStderr);
   if (spec.process.terminal && !spec.on_terminal) return InvalidArgument("exec with a terminal that nobody takes");
-  Command command = LN_TRY(MakeExec(id, spec.process, streams, flags, spec.timeout));
+  const Streams streams = StreamsOf(spec);
+  Command command = LN_TRY(MakeExec(id, spec.process, streams.fds, streams.flags, spec.timeout));
   const Deadline start = steady_clock::now() + kStartTime;
   const Running exec(pod->keeper, LN_TRY(pod->keeper->SendExec(std::move(command), FdRef(-1), start)));
   KeeperClient::Answer started = LN_TRY(pod->keeper->Wait(exec.number(), start));
@@ -113,6 +123,50 @@ Result<ExecResult> RuntimeImpl::Exec(const PodId& pod_id, const ContainerId& id,
   }
   const KeeperClient::ExecExit exit = LN_TRY(pod->keeper->WaitExecExit(exec.number(), Deadline::max()));
   return ExecResult{.exit_code = exit.code, .timed_out = exit.timed_out};
+}
+
+namespace {
+
+class Session final : public ExecSession {
+ public:
+  Session(std::shared_ptr<KeeperClient> keeper, UniqueFd wake) : keeper_(std::move(keeper)), wake_(std::move(wake)) {}
+  Result<void> Start(Command command, bool terminal) {
+    const Deadline start = steady_clock::now() + kStartTime;
+    running_.emplace(keeper_, LN_TRY(keeper_->SendExec(std::move(command), wake_, start)));
+    KeeperClient::Answer started = LN_TRY(keeper_->Wait(running_->number(), start));
+    if (!terminal) return Ok();
+    if (!started.fd) return Internal("keeper sent no terminal");
+    if (fcntl(started.fd.get(), F_SETFL, O_RDWR | O_NONBLOCK) != 0) return Error::FromErrno(errno, "fcntl of a terminal");
+    terminal_ = std::move(started.fd);
+    return Ok();
+  }
+  UniqueFd TakeTerminal() override { return std::move(terminal_); }
+  FdRef ended() const override { return wake_; }
+  Result<std::optional<ExecResult>> Poll() override {
+    const auto exit = LN_TRY(keeper_->TakeExecExit(running_->number()));
+    if (!exit) return std::optional<ExecResult>();
+    return std::optional<ExecResult>(ExecResult{.exit_code = exit->code, .timed_out = exit->timed_out});
+  }
+  void Kill() override { running_->KillTree(); }
+
+ private:
+  const std::shared_ptr<KeeperClient> keeper_;
+  const UniqueFd wake_;
+  std::optional<Running> running_;  // goes before `wake_`
+  UniqueFd terminal_;
+};
+
+}  // namespace
+
+Result<std::unique_ptr<ExecSession>> RuntimeImpl::StartExec(const PodId& pod_id, const ContainerId& id, const ExecSpec& spec) {
+  const PodPtr pod = LN_TRY(Get(pod_id));
+  UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
+  if (!wake) return Error::FromErrno(errno, "eventfd");
+  const Streams streams = StreamsOf(spec);
+  Command command = LN_TRY(MakeExec(id, spec.process, streams.fds, streams.flags, spec.timeout));
+  auto session = std::make_unique<Session>(pod->keeper, std::move(wake));
+  LN_TRY(session->Start(std::move(command), spec.process.terminal));
+  return std::unique_ptr<ExecSession>(std::move(session));
 }
 
 Result<ExecOutput> RuntimeImpl::ExecSync(const PodId& pod_id, const ContainerId& id, const oci::Process& process,

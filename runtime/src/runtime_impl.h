@@ -56,6 +56,10 @@ class RuntimeImpl final : public Runtime {
   Result<ExecResult> Exec(const PodId& pod, const ContainerId& id, const ExecSpec& spec) override;
   Result<ExecOutput> ExecSync(const PodId& pod, const ContainerId& id, const oci::Process& process,
                               std::chrono::milliseconds timeout) override;
+  Result<std::unique_ptr<ExecSession>> StartExec(const PodId& pod, const ContainerId& id, const ExecSpec& spec) override;
+
+  // runtime_attach.cc
+  Result<Attachment> Attach(const PodId& pod, const ContainerId& id, const AttachSpec& spec) override;
 
   Features features() const override { return features_; }
 

@@ -78,7 +78,7 @@ enum class Type : std::uint16_t {
   kResize = 11,
   kListContainers = 12,  // answered as Hello is
   kKillExec = 13,        // kills the tree of the exec `target_command`; unknown: Done
-  kAttach = 14,          // reserved: not in version 1
+  kAttach = 14,          // keepers of before answer ENOSYS
   // keeper → daemon: answers
   kHelloAnswer = 100,
   kContainerState = 101,
@@ -86,6 +86,7 @@ enum class Type : std::uint16_t {
   kFailed = 103,
   kStarted = 104,
   kNamespace = 105,
+  kAttached = 106,
   // keeper → daemon: events
   kContainerExited = 200,
   kExecExited = 201,
@@ -162,6 +163,21 @@ struct Resize {  // of a container's terminal (an exec's terminal is the daemon'
   std::uint32_t unused = 0;
   char id[kIdSize] = {};
 };
+enum AttachFlags : std::uint32_t {
+  kAttachStdin = 1,
+  kAttachStdout = 2,
+  kAttachStderr = 4,  // none of a container with a terminal
+};
+// Descriptors: a stream socket, then write ends of pipes for stdout and stderr (as flagged). From now on what the container
+// writes goes there too. The keeper never waits for a reader: who leaves his pipe full is told by one byte over the socket
+// and dropped. The socket's end of sending at the daemon means the end of input (a container with stdin_once loses its
+// stdin), its closing the end of it all. At the container's end the keeper closes everything.
+// → Attached, with the write end of the container's stdin, or the master of its terminal: not to be read, for input and size.
+struct Attach {
+  MessageHeader header{.type = Type::kAttach};
+  std::uint32_t flags = 0, unused = 0;
+  char id[kIdSize] = {};
+};
 struct ListContainers {
   MessageHeader header{.type = Type::kListContainers};
 };
@@ -203,6 +219,10 @@ struct Started {
 };
 struct Namespace {
   MessageHeader header{.type = Type::kNamespace};
+};
+struct Attached {  // with at most one descriptor: a container may have no stdin (any more)
+  MessageHeader header{.type = Type::kAttached};
+  std::uint32_t terminal = 0, unused = 0;
 };
 
 // Where a command failed. Texts: StageName() in failure.h.

@@ -155,6 +155,12 @@ class FakeRuntime final : public runtime::Runtime {
                                        std::chrono::milliseconds) override {
     return runtime::ExecOutput{.exit_code = 0, .out = process.args.at(0), .err = ""};
   }
+  Result<std::unique_ptr<runtime::ExecSession>> StartExec(const PodId&, const ContainerId&, const runtime::ExecSpec&) override {
+    return Error(Code::kUnimplemented, "fake");
+  }
+  Result<runtime::Attachment> Attach(const PodId&, const ContainerId&, const runtime::AttachSpec&) override {
+    return Error(Code::kUnimplemented, "fake");
+  }
   Result<void> UpdateResources(const PodId&, const ContainerId&, const oci::Resources& resources) override {
     if (fail_update) {
       fail_update = false;

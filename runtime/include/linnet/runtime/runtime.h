@@ -121,6 +121,35 @@ struct ExecOutput {
   std::string out, err;  // at most 16 MiB each; what came after was read and dropped
 };
 
+// An exec that somebody speaks with. When this goes, the process runs on as it likes (its terminal hangs up, unless the
+// master was taken and lives). Thread-compatible.
+class ExecSession {
+ public:
+  virtual ~ExecSession() = default;
+  // The master of its terminal, non-blocking; invalid where it has none. Once.
+  virtual UniqueFd TakeTerminal() = 0;
+  // Becomes readable when the process has ended, or was lost with its keeper.
+  virtual FdRef ended() const = 0;
+  // nullopt: it runs. kUnavailable: lost.
+  virtual Result<std::optional<ExecResult>> Poll() = 0;
+  // Its whole tree.
+  virtual void Kill() = 0;
+};
+
+struct AttachSpec {
+  bool stdin_open = false, stdout_open = false, stderr_open = false;
+};
+// Ends at the container's: `out` and `err` are at their end then. All non-blocking.
+struct Attachment {
+  bool terminal = false;
+  // Writes to the container's stdin; with a terminal its master, for input and size, not to be read. Invalid: it has none.
+  UniqueFd input;
+  UniqueFd out, err;
+  // Shut down for sending: the end of input, for good where the container takes it once. Closed: detached. One byte is
+  // readable before `out` and `err` end early, because they were not read in time: a container waits for nobody.
+  UniqueFd control;
+};
+
 // What the daemon hears without asking. Called on the runtime's own thread: must not block, must not call Runtime.
 struct RuntimeEvents {
   std::function<void(const PodId&, const ContainerExit&)> on_exit;
@@ -163,6 +192,10 @@ class Runtime {
   // The same, collecting output. Errors: kDeadlineExceeded after the tree was killed; kFailedPrecondition not running.
   virtual Result<ExecOutput> ExecSync(const PodId& pod, const ContainerId& id, const oci::Process& process,
                                       std::chrono::milliseconds timeout) = 0;
+  // The same process, returning once it runs; its descriptors are the caller's to speak through. `on_terminal` is not used.
+  virtual Result<std::unique_ptr<ExecSession>> StartExec(const PodId& pod, const ContainerId& id, const ExecSpec& spec) = 0;
+  // What the container writes from now on. Errors: kNotFound, kFailedPrecondition not running, kUnimplemented an old keeper.
+  virtual Result<Attachment> Attach(const PodId& pod, const ContainerId& id, const AttachSpec& spec) = 0;
   virtual Result<void> UpdateResources(const PodId& pod, const ContainerId& id, const oci::Resources& resources) = 0;
   virtual Result<std::vector<ContainerInfo>> ListContainers(const PodId& pod) = 0;
   // What the container's cgroup uses now. kNotFound: it has none (any more).
