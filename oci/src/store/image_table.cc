@@ -297,9 +297,9 @@ Result<void> ImageTable::Change(Records next) {
   std::vector<Digest> gone;
   {
     MutexLock lock(mu_);
-    std::erase_if(next, [this](const auto& entry) LN_REQUIRES(mu_) {
-      return entry.second.removed && !IsHeld(entry.first);
-    });
+    for (auto at = next.begin(); at != next.end();) {
+      at = at->second.removed && !IsHeld(at->first) ? next.erase(at) : std::next(at);
+    }
     for (const auto& [id, record] : records_) {
       if (next.contains(id)) continue;
       if (!IsHeld(id)) {
@@ -348,19 +348,22 @@ Result<std::shared_ptr<const Image>> ImageTable::Add(NewImage image, const Image
     for (const auto& layer : image.layers) made->layer_dirs.push_back(layer->path());
     record = Record{std::move(made), std::move(image.layers), false};
   }
-  const auto store = [&]() LN_REQUIRES(change_mu_) -> Result<std::shared_ptr<const Image>> {
-    LN_TRY(WriteFileDurable(DocumentPath(id, "config"), image.config_json));
-    if (!image.manifest_json.empty()) {
-      LN_TRY(WriteFileDurable(DocumentPath(id, "manifest"), image.manifest_json));
-    }
-    GiveNames(next, id, names);
-    std::shared_ptr<const Image> out = next.at(id).image;
-    LN_TRY(Change(std::move(next)));
-    return out;
-  };
-  auto stored = store();
+  auto stored = StoreNew(std::move(next), id, image, names);
   if (!stored && is_new) RemoveDocuments(id);
   return stored;
+}
+
+Result<std::shared_ptr<const Image>> ImageTable::StoreNew(Records next, const Digest& id,
+                                                          const NewImage& image,
+                                                          const ImageNames& names) {
+  LN_TRY(WriteFileDurable(DocumentPath(id, "config"), image.config_json));
+  if (!image.manifest_json.empty()) {
+    LN_TRY(WriteFileDurable(DocumentPath(id, "manifest"), image.manifest_json));
+  }
+  GiveNames(next, id, names);
+  std::shared_ptr<const Image> out = next.at(id).image;
+  LN_TRY(Change(std::move(next)));
+  return out;
 }
 
 Result<std::shared_ptr<const Image>> ImageTable::AddNames(const Digest& id,

@@ -94,6 +94,9 @@ class ImageTable : public std::enable_shared_from_this<ImageTable> {
   // Writes the index, then makes `next` what readers see. Removed images that nobody holds are
   // dropped; images missing from `next` that somebody holds are kept as removed.
   Result<void> Change(Records next) LN_REQUIRES(change_mu_);
+  Result<std::shared_ptr<const Image>> StoreNew(Records next, const Digest& id,
+                                                const NewImage& image, const ImageNames& names)
+      LN_REQUIRES(change_mu_);
   void RemoveDocuments(const Digest& id) const;
   void PurgeReleased();
   std::string DocumentPath(const Digest& id, std::string_view kind) const;

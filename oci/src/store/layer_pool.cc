@@ -1,6 +1,7 @@
 #include "store/layer_pool.h"
 
 #include <fcntl.h>
+#include <pthread.h>
 #include <unistd.h>
 
 #include <cerrno>
@@ -130,6 +131,7 @@ class LayerPoolCore : public std::enable_shared_from_this<LayerPoolCore> {
   }
 
   void RunJobs() {
+    (void)pthread_setname_np(pthread_self(), "linnet-layers");  // for ps and gdb only
     for (;;) {
       std::function<void()> job;
       {

@@ -1,5 +1,7 @@
 #include "store/pull_flights.h"
 
+#include <pthread.h>
+
 #include <algorithm>
 #include <system_error>
 
@@ -81,6 +83,7 @@ std::shared_ptr<PullFlights::Flight> PullFlights::Board(const std::string& key, 
 
 void PullFlights::Run(const std::string& key, const std::shared_ptr<Flight>& flight,
                       const Work& work) {
+  (void)pthread_setname_np(pthread_self(), "linnet-pull");  // for ps and gdb only
   Outcome outcome = work(flight->stop.get_token(),
                          [&flight](const PullProgress& progress) { Tell(*flight, progress); });
   bool idle = false;

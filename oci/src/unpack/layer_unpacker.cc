@@ -1,5 +1,6 @@
 #include "unpack/layer_unpacker.h"
 
+#include <pthread.h>
 #include <sched.h>
 #include <sys/stat.h>
 
@@ -77,6 +78,7 @@ class LayerUnpacker::Impl {
 
  private:
   void Run() {
+    (void)pthread_setname_np(pthread_self(), "linnet-unpack");  // for ps and gdb only
     outcome_ = Place();
     // The diff id is over everything, also over what follows the end of the archive.
     queue_.Stop(outcome_ ? std::optional<Error>() : outcome_.error());

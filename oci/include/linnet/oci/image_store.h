@@ -97,7 +97,8 @@ class ImageStore {
   // system holds (those go when released). Absent: success.
   virtual Result<void> Remove(std::string_view ref_or_id) = 0;
 
-  // A running container's hold on layers: while it lives, Remove leaves the layers on disk. Recovery takes it again.
+  // A running container's hold on layers: while it lives, Remove leaves the layers on disk. Recovery takes it again,
+  // before the first Pull, Import or Remove after a start: those drop what was removed while held and is not held now.
   virtual Result<std::shared_ptr<const void>> Hold(const Digest& image_id) = 0;
   virtual Result<FsUsage> Usage() const = 0;
 };
