@@ -48,6 +48,7 @@ class App {
 // Each adds its commands.
 void AddRun(App& app);        // run, pod run
 void AddPs(App& app);         // ps
+void AddStats(App& app);      // stats
 void AddLogs(App& app);       // logs
 void AddExec(App& app);       // exec
 void AddRemove(App& app);     // stop, rm

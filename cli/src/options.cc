@@ -29,6 +29,7 @@ App::App() : root_(kAbout, "linnet") {
       ->check(CLI::IsMember({"table", "json"}))->type_name("FORMAT")->default_str("table");
   AddRun(*this);
   AddPs(*this);
+  AddStats(*this);
   AddLogs(*this);
   AddExec(*this);
   AddRemove(*this);

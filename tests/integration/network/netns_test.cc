@@ -67,7 +67,7 @@ TEST_F(Netns, CountersOfItsInterfaces) {
   LN_ASSERT_OK(VisitNetns(made, []() -> Result<void> {
     RouteSocket route = LN_TRY(RouteSocket::Open());
     RouteBatch batch;
-    SetUp(batch, "lo", 1, true);
+    network::SetUp(batch, "lo", 1, true);
     LN_TRY(route.Run(batch));
     const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
     sockaddr_in to{.sin_family = AF_INET,

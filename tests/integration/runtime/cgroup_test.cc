@@ -473,6 +473,7 @@ TEST_F(Cgroup, Costs) {
        }},
       {"devices", [&](const std::string& p) { LN_EXPECT_OK(manager_->SetDevices(p, kOnlyNull)); }},
       {"entry", [&](const std::string& p) { LN_EXPECT_OK(manager_->OpenEntry(p)); }},
+      {"usage", [&](const std::string& p) { LN_EXPECT_OK(manager_->ReadUsage(p)); }},
       {"kill", [&](const std::string& p) { LN_EXPECT_OK(manager_->Kill(p)); }},
       {"remove", [&](const std::string& p) { LN_EXPECT_OK(manager_->Remove(p)); }},
   };

@@ -268,6 +268,45 @@ TEST_F(RuntimeTest, UpdateResources_ChangesTheLimit) {
   }
 }
 
+TEST_F(RuntimeTest, Usage_OfContainerAndPod) {
+  // 32 MiB of a tmpfs that the container's own group pays for, a busy loop for some time, and three processes.
+  const Started s = Run("dd if=/dev/zero of=/dev/shm/fill bs=1M count=32 2>/dev/null; sleep 1000 & sleep 1000 & "
+                        "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo done; wait");
+  const auto usage_when = [&](const std::function<bool(const CgroupUsage&)>& good) {
+    CgroupUsage usage;
+    for (int i = 0; i < 200; ++i) {
+      auto now = runtime_->ContainerUsage(s.pod, s.container);
+      EXPECT_TRUE(now) << (now ? "" : now.error().message());
+      if (now) usage = *std::move(now);
+      if (good(usage)) break;
+      std::this_thread::sleep_for(milliseconds(50));
+    }
+    return usage;
+  };
+  const CgroupUsage usage = usage_when([](const CgroupUsage& u) {
+    return u.cpu_ns > 1'000'000U && u.memory && u.memory->usage_bytes > (32U << 20) && u.pids == 3U;
+  });
+  ASSERT_TRUE(usage.cpu_ns && usage.memory && usage.pids);
+  EXPECT_GT(*usage.cpu_ns, 1'000'000U);
+  EXPECT_GT(usage.memory->usage_bytes, 32U << 20);
+  EXPECT_GE(usage.memory->working_set_bytes, 32U << 20) << "shared memory cannot be given up";
+  EXPECT_LE(usage.memory->working_set_bytes, usage.memory->usage_bytes);
+  EXPECT_GT(usage.memory->page_faults, 0U);
+  EXPECT_EQ(*usage.pids, 3U);
+  EXPECT_FALSE(usage.memory->limit_bytes);
+  oci::Resources limit;
+  limit.memory_limit = 64 << 20;
+  LN_EXPECT_OK(runtime_->UpdateResources(s.pod, s.container, limit));
+  EXPECT_EQ(LN_ASSERT_OK(runtime_->ContainerUsage(s.pod, s.container)).memory->limit_bytes, 64U << 20);
+  const CgroupUsage pod = LN_ASSERT_OK(runtime_->PodUsage(s.pod, ""));
+  ASSERT_TRUE(pod.cpu_ns && pod.memory && pod.pids);
+  EXPECT_GE(*pod.cpu_ns, *usage.cpu_ns);
+  EXPECT_GE(pod.memory->usage_bytes, 32U << 20);
+  EXPECT_GE(*pod.pids, 3U);
+  LN_EXPECT_OK(runtime_->RemoveContainer(s.pod, s.container));
+  LN_EXPECT_ERROR(runtime_->ContainerUsage(s.pod, s.container), Code::kNotFound, "");
+}
+
 TEST_F(RuntimeTest, ReopenLog_NewFileGetsTheRest) {
   const Started s = Run("while :; do echo line; sleep 0.01; done");
   const std::string path = dir_ / ("logs/" + s.container.str() + ".log");
