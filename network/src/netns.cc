@@ -34,7 +34,8 @@ bool IsNetns(FdRef fd) {
   return ::ioctl(fd.get(), NS_GET_NSTYPE) == CLONE_NEWNET;
 }
 
-// Runs `work` on a thread that ends with it: what it does to its own namespace has not to be undone.
+// Runs `work` on a thread that ends with it: what it does to its own namespace has not to be
+// undone.
 Result<void> OnThrowAwayThread(const std::function<Result<void>()>& work) {
   std::optional<Error> error;
   try {
@@ -106,7 +107,8 @@ Result<NetnsId> OwnNetns() {
 
 Result<void> VisitNetns(FdRef netns, const std::function<Result<void>()>& visit) {
   return OnThrowAwayThread([&]() -> Result<void> {
-    if (::setns(netns.get(), CLONE_NEWNET) < 0) return Error::FromErrno(errno, "enter the network namespace");
+    if (::setns(netns.get(), CLONE_NEWNET) < 0)
+      return Error::FromErrno(errno, "enter the network namespace");
     return visit();
   });
 }
@@ -152,7 +154,8 @@ Result<void> Pin(const std::string& path, FdRef netns) {
     (void)::unlink(path.c_str());  // ours, made above; the mount's error is what matters
     return error;
   }
-  // Nothing is mounted below a file: this only keeps the mount out of later propagation. A refusal does no harm.
+  // Nothing is mounted below a file: this only keeps the mount out of later propagation. A refusal
+  // does no harm.
   (void)::mount(nullptr, path.c_str(), nullptr, MS_PRIVATE, nullptr);
   return Ok();
 }
@@ -174,7 +177,8 @@ Result<std::vector<std::string>> ListPins(const std::string& netns_dir, std::str
     if (!name.starts_with(prefix)) continue;
     std::string pod = name.substr(prefix.size());
     // "linnet-ab3d-…" belongs to the instance "ab3d", not to the one without a name.
-    const bool other = instance.empty() && pod.size() > kInstanceLength && pod[kInstanceLength] == '-' &&
+    const bool other = instance.empty() && pod.size() > kInstanceLength &&
+                       pod[kInstanceLength] == '-' &&
                        IsInstance(std::string_view(pod).substr(0, kInstanceLength));
     if (!other && !pod.empty()) pods.push_back(std::move(pod));
   }

@@ -1,4 +1,5 @@
-// Network namespaces: made, visited, pinned, pooled. The only place of the daemon that calls setns or unshare.
+// Network namespaces: made, visited, pinned, pooled. The only place of the daemon that calls setns
+// or unshare.
 #pragma once
 
 #include <compare>
@@ -24,21 +25,25 @@ struct NetnsId {
 // A new, empty namespace (`lo` is down), by a thread that lives for it alone. Blocks about 0.5 ms.
 Result<UniqueFd> NewNetns();
 
-// Errors: kNotFound nothing is there, or something that is not a network namespace (a stale regular file, a symbolic link).
+// Errors: kNotFound nothing is there, or something that is not a network namespace (a stale regular
+// file, a symbolic link).
 Result<UniqueFd> OpenNetns(const std::string& path);
 // kFailedPrecondition where the descriptor is not a network namespace.
 Result<NetnsId> IdentityOf(FdRef netns);
 // The namespace that this process lives in.
 Result<NetnsId> OwnNetns();
 
-// Runs `visit` on a thread of its own inside the namespace and waits for it (about 40 µs). Sockets and /proc/sys/net files
-// opened there keep acting on that namespace from any thread. `visit` must not throw.
+// Runs `visit` on a thread of its own inside the namespace and waits for it (about 40 µs). Sockets
+// and /proc/sys/net files opened there keep acting on that namespace from any thread. `visit` must
+// not throw.
 Result<void> VisitNetns(FdRef netns, const std::function<Result<void>()>& visit);
 
-// --- pins: <netns_dir>/linnet[-<instance>]-<pod>, bind mounts of the namespace (for CNI_NETNS and `ip netns exec`)
+// --- pins: <netns_dir>/linnet[-<instance>]-<pod>, bind mounts of the namespace (for CNI_NETNS and
+// `ip netns exec`)
 
 std::string PinPath(const std::string& netns_dir, std::string_view instance, std::string_view pod);
-// Makes the directory where needed. What an earlier pod left at `path` is replaced. The mount is made private.
+// Makes the directory where needed. What an earlier pod left at `path` is replaced. The mount is
+// made private.
 Result<void> Pin(const std::string& path, FdRef netns);
 inline Result<UniqueFd> OpenPinned(const std::string& path) { return OpenNetns(path); }
 // Absent: success. The kernel frees the namespace when its last holder goes.

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "linnet/base/clock.h"
+
 #include "netlink/link_messages.h"
 #include "netlink/names.h"
 #include "netlink/sysctl.h"
@@ -18,12 +19,16 @@ Result<Link> FindOrCreate(RouteSocket& socket, const BridgeSpec& spec) {
   auto link = LN_TRY(socket.FindLink(spec.name));
   if (!link) {
     RouteBatch batch;
-    // The same while the host is up: pods keep the right neighbour when somebody deletes the bridge.
+    // The same while the host is up: pods keep the right neighbour when somebody deletes the
+    // bridge.
     const MacAddress mac = StableMac(BootId().value_or("") + " bridge " + spec.name);
-    AddBridge(batch, {.name = spec.name, .mac = mac, .mtu = spec.mtu, .vlan_filtering = spec.vlan_filtering});
+    AddBridge(
+        batch,
+        {.name = spec.name, .mac = mac, .mtu = spec.mtu, .vlan_filtering = spec.vlan_filtering});
     auto created = socket.Run(batch);
     if (!created && spec.vlan_filtering && !created.error().IsErrno(EEXIST)) {
-      return std::move(created).error().With("VLANs need a kernel with CONFIG_BRIDGE_VLAN_FILTERING");
+      return std::move(created).error().With(
+          "VLANs need a kernel with CONFIG_BRIDGE_VLAN_FILTERING");
     }
     // EEXIST: another process was faster.
     if (!created && !created.error().IsErrno(EEXIST)) return std::move(created).error();
@@ -33,13 +38,15 @@ Result<Link> FindOrCreate(RouteSocket& socket, const BridgeSpec& spec) {
     LN_TRY(SetSysctl(LinkSysctl::kAcceptRa, spec.name, 0));
     LN_TRY(SetSysctl(LinkSysctl::kAcceptRedirects, spec.name, 0));
   }
-  if (link->kind != "bridge") return FailedPrecondition("\"" + spec.name + "\" already exists but is not a bridge");
+  if (link->kind != "bridge")
+    return FailedPrecondition("\"" + spec.name + "\" already exists but is not a bridge");
   if (!link->mac) return Internal("bridge " + spec.name + " has no MAC address");
   return *std::move(link);
 }
 
 // Says whether an IPv6 address is new.
-Result<bool> PlanAddresses(RouteSocket& socket, RouteBatch& batch, std::uint32_t index, const BridgeSpec& spec) {
+Result<bool> PlanAddresses(RouteSocket& socket, RouteBatch& batch, std::uint32_t index,
+                           const BridgeSpec& spec) {
   if (spec.gateways.empty()) return false;
   bool new_v6 = false;
   const auto present = LN_TRY(socket.ListAddresses(index));
@@ -47,14 +54,17 @@ Result<bool> PlanAddresses(RouteSocket& socket, RouteBatch& batch, std::uint32_t
     const auto same = [&](const LinkAddress& a) { return a.address == wanted; };
     if (std::any_of(present.begin(), present.end(), same)) continue;
     for (const LinkAddress& a : present) {
-      const bool also_wanted = std::find(spec.gateways.begin(), spec.gateways.end(), a.address) != spec.gateways.end();
+      const bool also_wanted =
+          std::find(spec.gateways.begin(), spec.gateways.end(), a.address) != spec.gateways.end();
       if (also_wanted || IsLinkLocal(a.address.address()) || !InTheWay(a.address, wanted)) continue;
-      // Routed: the gateway of an earlier pod CIDR stays, its pods go on using it. But IPv6 knows an address once, whatever
-      // its prefix.
-      const bool same_v6 = wanted.family() == Family::kV6 && a.address.address() == wanted.address();
+      // Routed: the gateway of an earlier pod CIDR stays, its pods go on using it. But IPv6 knows
+      // an address once, whatever its prefix.
+      const bool same_v6 =
+          wanted.family() == Family::kV6 && a.address.address() == wanted.address();
       if (spec.routed && !same_v6) continue;
       if (!spec.force_address && !spec.routed) {
-        return FailedPrecondition("\"" + spec.name + "\" already has an IP address different from " + wanted.str());
+        return FailedPrecondition("\"" + spec.name +
+                                  "\" already has an IP address different from " + wanted.str());
       }
       DelAddress(batch, index, a.address);
     }

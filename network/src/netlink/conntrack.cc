@@ -1,7 +1,6 @@
 #include "netlink/conntrack.h"
 
 #include <arpa/inet.h>
-#include <libmnl/libmnl.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netfilter/nfnetlink_conntrack.h>
 #include <sys/socket.h>
@@ -13,7 +12,10 @@
 #include <string>
 #include <vector>
 
+#include <libmnl/libmnl.h>
+
 #include "linnet/base/unique_fd.h"
+
 #include "netlink/extack.h"
 
 namespace linnet::network {
@@ -90,7 +92,8 @@ Result<void> ForgetConnections(Family family, std::uint8_t protocol, std::uint16
   const UniqueFd fd(::socket(AF_NETLINK, SOCK_RAW | SOCK_CLOEXEC, NETLINK_NETFILTER));
   if (!fd) return Error::FromErrno(errno, "open a conntrack socket");
   const int on = 1;
-  (void)::setsockopt(fd.get(), SOL_NETLINK, NETLINK_CAP_ACK, &on, sizeof(on));  // only shortens answers
+  (void)::setsockopt(fd.get(), SOL_NETLINK, NETLINK_CAP_ACK, &on,
+                     sizeof(on));  // only shortens answers
   const timeval limit{.tv_sec = 10, .tv_usec = 0};
   (void)::setsockopt(fd.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
 
@@ -109,7 +112,8 @@ Result<void> ForgetConnections(Family family, std::uint8_t protocol, std::uint16
   std::vector<std::string> doomed;
   // A kernel that knows no filters shows all: each is looked at anyway.
   LN_TRY(Exchange(fd, m, "list connections", [&](const nlmsghdr* answer) {
-    if (std::string bytes = MatchingTuple(answer, protocol, port); !bytes.empty()) doomed.push_back(std::move(bytes));
+    if (std::string bytes = MatchingTuple(answer, protocol, port); !bytes.empty())
+      doomed.push_back(std::move(bytes));
   }));
   std::uint32_t sequence = 1;
   for (const std::string& bytes : doomed) {

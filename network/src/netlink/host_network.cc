@@ -11,6 +11,7 @@
 #include "linnet/base/file.h"
 #include "linnet/base/log.h"
 #include "linnet/base/mutex.h"
+
 #include "netlink/bridge_device.h"
 #include "netlink/link_messages.h"
 #include "netlink/link_reaper.h"
@@ -24,7 +25,8 @@ namespace linnet::network {
 namespace {
 
 using std::chrono_literals::operator""ms;
-// A pod's namespace dies with its keeper, some milliseconds after DEL: its link goes with it, for nothing.
+// A pod's namespace dies with its keeper, some milliseconds after DEL: its link goes with it, for
+// nothing.
 constexpr auto kGrace = 150ms;
 
 std::string ScopeOf(const HostNetworkOptions& options) {
@@ -63,12 +65,15 @@ Result<std::unique_ptr<HostNetwork>> HostNetwork::Create(const HostNetworkOption
   impl->options = options;
   impl->scope = ScopeOf(options);
   impl->own = LN_TRY(OwnNetns());
-  impl->nft = LN_TRY(NftTable::Create({.mode = options.mode,
-                                       .name = impl->scope,
-                                       .other = options.mode == NftMode::kExec ? "linnet" : "linnet-cni"}));
-  impl->reaper = std::make_unique<LinkReaper>(kGrace, [nft = impl->nft.get()](const std::string&, const std::string& owner) {
-    if (auto done = nft->Remove(owner, NftTable::Part::kAll); !done) log::Debug("forget a link", {{"err", done.error()}});
-  });
+  impl->nft =
+      LN_TRY(NftTable::Create({.mode = options.mode,
+                               .name = impl->scope,
+                               .other = options.mode == NftMode::kExec ? "linnet" : "linnet-cni"}));
+  impl->reaper = std::make_unique<LinkReaper>(
+      kGrace, [nft = impl->nft.get()](const std::string&, const std::string& owner) {
+        if (auto done = nft->Remove(owner, NftTable::Part::kAll); !done)
+          log::Debug("forget a link", {{"err", done.error()}});
+      });
   return std::unique_ptr<HostNetwork>(new HostNetwork(std::move(impl)));
 }
 
@@ -101,7 +106,8 @@ Result<void> HostNetwork::WithRoute(const std::function<Result<void>(RouteSocket
 Result<BridgeState> HostNetwork::EnsureBridge(const BridgeSpec& spec, Freshness freshness) {
   const MutexLock lock(impl_->bridges_mu);
   const auto known = impl_->bridges.find(spec.name);
-  if (freshness == Freshness::kCached && known != impl_->bridges.end() && known->second.spec == spec) {
+  if (freshness == Freshness::kCached && known != impl_->bridges.end() &&
+      known->second.spec == spec) {
     return known->second.state;
   }
   BridgeState state;
@@ -122,7 +128,8 @@ Result<BridgeState> HostNetwork::EnsureBridge(const BridgeSpec& spec, Freshness 
 
 void HostNetwork::BridgeSettled(const std::string& name) {
   const MutexLock lock(impl_->bridges_mu);
-  if (const auto known = impl_->bridges.find(name); known != impl_->bridges.end()) known->second.state.settling = false;
+  if (const auto known = impl_->bridges.find(name); known != impl_->bridges.end())
+    known->second.state.settling = false;
 }
 
 Result<void> HostNetwork::Heal() {
@@ -145,7 +152,9 @@ std::string HostNetwork::LinkName(std::string_view container_id, std::string_vie
   return HostLinkName(impl_->scope, container_id, ifname);
 }
 
-std::string HostNetwork::LinkAliasFor(const std::string& owner) const { return LinkAlias(impl_->scope, owner); }
+std::string HostNetwork::LinkAliasFor(const std::string& owner) const {
+  return LinkAlias(impl_->scope, owner);
+}
 
 Result<void> HostNetwork::RetireLink(const std::string& name, const std::string& owner) {
   if (impl_->options.mode == NftMode::kExec) {
@@ -220,7 +229,8 @@ Result<void> HostNetwork::AllowLocalnet(const IpAddress& pod) {
       if (impl_->localnet.contains(index)) return Ok();
     }
     char name[IF_NAMESIZE] = {};
-    if (::if_indextoname(index, name) == nullptr) return Error::FromErrno(errno, "name of the link towards " + pod.str());
+    if (::if_indextoname(index, name) == nullptr)
+      return Error::FromErrno(errno, "name of the link towards " + pod.str());
     // The guard first.
     LN_TRY(impl_->nft->Add("@localnet", {LocalnetElement(name)}));
     RouteBatch batch;

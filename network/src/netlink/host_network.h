@@ -1,4 +1,5 @@
-// The host's side of the data path: rtnetlink, nftables, sysctls and conntrack, shared by the built-in plugins.
+// The host's side of the data path: rtnetlink, nftables, sysctls and conntrack, shared by the
+// built-in plugins.
 #pragma once
 
 #include <cstdint>
@@ -12,13 +13,14 @@
 #include "linnet/base/ip.h"
 #include "linnet/base/result.h"
 #include "linnet/base/unique_fd.h"
+
 #include "netns.h"
 
 namespace linnet::network {
 
 class NftTable;
 class RouteSocket;
-struct BridgeSpec;   // netlink/bridge_device.h
+struct BridgeSpec;  // netlink/bridge_device.h
 struct BridgeState;
 
 enum class NftMode : std::uint8_t {
@@ -32,7 +34,8 @@ struct HostNetworkOptions {
   std::string state_dir;  // remembers sysctl values it changed; empty: they are not remembered
 };
 
-// Thread-safe. Create() opens sockets only: nothing is made in the kernel before the first ADD that needs it.
+// Thread-safe. Create() opens sockets only: nothing is made in the kernel before the first ADD that
+// needs it.
 class HostNetwork {
  public:
   static Result<std::unique_ptr<HostNetwork>> Create(const HostNetworkOptions& options);
@@ -49,44 +52,49 @@ class HostNetwork {
   Result<void> WithRoute(const std::function<Result<void>(RouteSocket&)>& use);
 
   // --- bridges
-  // Makes the bridge and its addresses as `spec` says, or returns what is known of it from an earlier call; `again` asks
-  // the kernel in any case (the bridge may have been deleted behind our back).
+  // Makes the bridge and its addresses as `spec` says, or returns what is known of it from an
+  // earlier call; `again` asks the kernel in any case (the bridge may have been deleted behind our
+  // back).
   enum class Freshness : std::uint8_t { kCached, kAskKernel };
   Result<BridgeState> EnsureBridge(const BridgeSpec& spec, Freshness freshness);
   // Its addresses have been seen ready: later answers of EnsureBridge say so.
   void BridgeSettled(const std::string& name);
 
-  // What Status does every few seconds: the tables are built again where somebody flushed them, and iptables goes on
-  // forwarding for the bridges.
+  // What Status does every few seconds: the tables are built again where somebody flushed them, and
+  // iptables goes on forwarding for the bridges.
   Result<void> Heal();
 
   // --- host ends of pods
-  // The veth's end on the host: the same for the same attachment, at most 15 bytes, recognisable by sweeps.
+  // The veth's end on the host: the same for the same attachment, at most 15 bytes, recognisable by
+  // sweeps.
   std::string LinkName(std::string_view container_id, std::string_view ifname) const;
-  // Takes the link out of use at once (microseconds): nothing passes it any more. It is deleted with its namespace, else
-  // in the background within half a second, and then its owner's last nftables elements; kExec does all of that before it
-  // returns. Absent: success. `owner`: OwnerText (netlink/names.h), with or without the network.
+  // Takes the link out of use at once (microseconds): nothing passes it any more. It is deleted
+  // with its namespace, else in the background within half a second, and then its owner's last
+  // nftables elements; kExec does all of that before it returns. Absent: success. `owner`:
+  // OwnerText (netlink/names.h), with or without the network.
   Result<void> RetireLink(const std::string& name, const std::string& owner);
   // Deletes the links whose owner (OwnerText) `gone` wants gone.
   Result<void> RemoveLinksIf(const std::function<bool(const std::string& owner)>& gone);
   // ifalias of a link: says whose it is.
   std::string LinkAliasFor(const std::string& owner) const;
-  // A new link of this name is to be made: what is left of an earlier one (a repeated ADD) is deleted now. Says whether
-  // there was one.
+  // A new link of this name is to be made: what is left of an earlier one (a repeated ADD) is
+  // deleted now. Says whether there was one.
   Result<bool> ClearLink(const std::string& name);
   // Waits until no retired link is left: tests and clean shutdown.
   void DrainRetired();
 
   // --- sysctls of the host
-  // ip_forward or conf/all/forwarding; earlier values go to <state_dir>/sysctls. Before IPv6 forwarding starts, interfaces
-  // that learn from router advertisements (accept_ra=1) get accept_ra=2: else they would lose their routes.
+  // ip_forward or conf/all/forwarding; earlier values go to <state_dir>/sysctls. Before IPv6
+  // forwarding starts, interfaces that learn from router advertisements (accept_ra=1) get
+  // accept_ra=2: else they would lose their routes.
   Result<void> EnableForwarding(Family family);
-  // route_localnet on the interface that leads to `pod`, so that 127.0.0.1:<host port> works. The table's raw chain drops
-  // what others send to or from 127.0.0.0/8.
+  // route_localnet on the interface that leads to `pod`, so that 127.0.0.1:<host port> works. The
+  // table's raw chain drops what others send to or from 127.0.0.0/8.
   Result<void> AllowLocalnet(const IpAddress& pod);
 
-  // Recovery: removes links and nftables elements of this instance whose owner is not in `known`; makes the mirror from
-  // what the kernel has. Elements that the kernel lost come back when the plugins' Restore() is called for each attachment.
+  // Recovery: removes links and nftables elements of this instance whose owner is not in `known`;
+  // makes the mirror from what the kernel has. Elements that the kernel lost come back when the
+  // plugins' Restore() is called for each attachment.
   Result<void> Recover(const std::vector<std::string>& known_container_ids);
 
  private:

@@ -54,7 +54,8 @@ void PutAddress(RouteBatch& batch, std::uint32_t index, const Cidr& address) {
 }  // namespace
 
 void AddVeth(RouteBatch& batch, const VethSpec& spec) {
-  BeginLink(batch, NLM_F_CREATE | NLM_F_EXCL, "create veth " + spec.host_name + " with " + spec.pod_name + " in the pod");
+  BeginLink(batch, NLM_F_CREATE | NLM_F_EXCL,
+            "create veth " + spec.host_name + " with " + spec.pod_name + " in the pod");
   batch.PutText(IFLA_IFNAME, spec.host_name);
   batch.Put(IFLA_ADDRESS, spec.host_mac.bytes());
   if (spec.mtu != 0) batch.PutU32(IFLA_MTU, spec.mtu);
@@ -74,13 +75,15 @@ void AddVeth(RouteBatch& batch, const VethSpec& spec) {
 }
 
 void AddPortUp(RouteBatch& batch, const PortSpec& spec) {
-  // IFF_UP in the creating message fails with ENOTCONN: the peer is not linked yet (drivers/net/veth.c, veth_open).
+  // IFF_UP in the creating message fails with ENOTCONN: the peer is not linked yet
+  // (drivers/net/veth.c, veth_open).
   auto& header = BeginLink(batch, 0, "set up link " + spec.name);
   header.ifi_flags = IFF_UP;
   header.ifi_change = IFF_UP;
   batch.PutText(IFLA_IFNAME, spec.name);
   if (!spec.alias.empty()) {
-    batch.Put(IFLA_IFALIAS, {reinterpret_cast<const std::uint8_t*>(spec.alias.data()), spec.alias.size()});
+    batch.Put(IFLA_IFALIAS,
+              {reinterpret_cast<const std::uint8_t*>(spec.alias.data()), spec.alias.size()});
   }
   if (spec.hairpin || spec.isolated) {
     PutPortData(batch, [&] {
@@ -98,7 +101,8 @@ void AddPortVlan(RouteBatch& batch, std::uint32_t index, std::uint16_t vid, bool
 
 void AddPortVlanTrunk(RouteBatch& batch, std::uint32_t index, VlanRange range) {
   BeginVlan(batch, RTM_SETLINK, index,
-            "put a bridge port into VLANs " + std::to_string(range.first) + "–" + std::to_string(range.last));
+            "put a bridge port into VLANs " + std::to_string(range.first) + "–" +
+                std::to_string(range.last));
   batch.Nest(IFLA_AF_SPEC, [&] {
     if (range.first == range.last) return PutVlan(batch, 0, range.first);
     PutVlan(batch, BRIDGE_VLAN_INFO_RANGE_BEGIN, range.first);
@@ -124,12 +128,14 @@ void SetPortFlags(RouteBatch& batch, const std::string& name, const PortFlags& f
 void AddBridge(RouteBatch& batch, const BridgeLinkSpec& spec) {
   BeginLink(batch, NLM_F_CREATE | NLM_F_EXCL, "create bridge " + spec.name);
   batch.PutText(IFLA_IFNAME, spec.name);
-  // A given address sticks: else the bridge's follows the lowest of its ports, and changes as pods come and go.
+  // A given address sticks: else the bridge's follows the lowest of its ports, and changes as pods
+  // come and go.
   batch.Put(IFLA_ADDRESS, spec.mac.bytes());
   if (spec.mtu != 0) batch.PutU32(IFLA_MTU, spec.mtu);
   batch.Nest(IFLA_LINKINFO, [&] {
     batch.PutText(IFLA_INFO_KIND, "bridge");
-    if (spec.vlan_filtering) batch.Nest(IFLA_INFO_DATA, [&] { batch.PutU8(IFLA_BR_VLAN_FILTERING, 1); });
+    if (spec.vlan_filtering)
+      batch.Nest(IFLA_INFO_DATA, [&] { batch.PutU8(IFLA_BR_VLAN_FILTERING, 1); });
   });
 }
 
@@ -192,8 +198,8 @@ void AddRoute(RouteBatch& batch, std::uint32_t index, const RouteSpec& spec) {
   header.rtm_dst_len = static_cast<std::uint8_t>(dst.prefix());
   header.rtm_protocol = RTPROT_BOOT;
   header.rtm_type = RTN_UNICAST;
-  header.rtm_scope = static_cast<std::uint8_t>(
-      spec.scope.value_or(spec.gw || dst.family() == Family::kV6 ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK));
+  header.rtm_scope = static_cast<std::uint8_t>(spec.scope.value_or(
+      spec.gw || dst.family() == Family::kV6 ? RT_SCOPE_UNIVERSE : RT_SCOPE_LINK));
   const std::uint32_t table = spec.table.value_or(RT_TABLE_MAIN);
   header.rtm_table = static_cast<std::uint8_t>(table < 256 ? table : RT_TABLE_UNSPEC);
   if (spec.onlink && spec.gw) header.rtm_flags = RTNH_F_ONLINK;

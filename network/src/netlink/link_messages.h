@@ -7,12 +7,13 @@
 
 #include "linnet/base/ip.h"
 #include "linnet/base/unique_fd.h"
+
 #include "netlink/route_socket.h"
 
 namespace linnet::network {
 
-// A veth whose peer is born inside the pod's namespace, with its final name and address; the host's end is a port of
-// `master` from the start.
+// A veth whose peer is born inside the pod's namespace, with its final name and address; the host's
+// end is a port of `master` from the start.
 struct VethSpec {
   std::string host_name;
   MacAddress host_mac;  // given, so that udev's MACAddressPolicy leaves it alone

@@ -9,6 +9,7 @@
 
 #include "linnet/base/log.h"
 #include "linnet/base/mutex.h"
+
 #include "netlink/link_messages.h"
 
 namespace linnet::network {
@@ -59,7 +60,8 @@ struct LinkReaper::State {
   Mutex mu;
   CondVar changed;
   std::vector<Item> waiting LN_GUARDED_BY(mu);
-  bool busy LN_GUARDED_BY(mu) = false, hurry LN_GUARDED_BY(mu) = false, stop LN_GUARDED_BY(mu) = false;
+  bool busy LN_GUARDED_BY(mu) = false, hurry LN_GUARDED_BY(mu) = false,
+            stop LN_GUARDED_BY(mu) = false;
   std::thread thread LN_GUARDED_BY(mu);
 
   void Loop();
@@ -76,8 +78,10 @@ void LinkReaper::State::Reap(const std::vector<Item>& items) {
     // The kernel lets nobody else change links meanwhile: a few at a time.
     for (std::size_t i = 0; i < names.size(); i += kGroup) {
       const auto first = names.begin() + static_cast<std::ptrdiff_t>(i);
-      const std::vector<std::string> group(first, first + static_cast<std::ptrdiff_t>(std::min(kGroup, names.size() - i)));
-      if (auto done = DeleteLinks(*socket, group); !done) log::Debug("delete links", {{"err", done.error()}});
+      const std::vector<std::string> group(
+          first, first + static_cast<std::ptrdiff_t>(std::min(kGroup, names.size() - i)));
+      if (auto done = DeleteLinks(*socket, group); !done)
+        log::Debug("delete links", {{"err", done.error()}});
     }
   } else {
     log::Debug("delete links", {{"err", socket.error()}});
@@ -96,7 +100,10 @@ void LinkReaper::State::Loop() {
       continue;
     }
     const auto now = std::chrono::steady_clock::now();
-    const auto first = std::min_element(waiting.begin(), waiting.end(), [](const Item& a, const Item& b) { return a.due < b.due; })->due;
+    const auto first =
+        std::min_element(waiting.begin(), waiting.end(), [](const Item& a, const Item& b) {
+          return a.due < b.due;
+        })->due;
     if (!hurry && first > now) {
       changed.WaitUntil(mu, first);
       continue;
@@ -118,7 +125,8 @@ void LinkReaper::State::Loop() {
   mu.Unlock();
 }
 
-LinkReaper::LinkReaper(std::chrono::milliseconds grace, Gone gone) : state_(std::make_unique<State>()) {
+LinkReaper::LinkReaper(std::chrono::milliseconds grace, Gone gone)
+    : state_(std::make_unique<State>()) {
   state_->grace = grace;
   state_->gone = std::move(gone);
 }
@@ -136,8 +144,10 @@ LinkReaper::~LinkReaper() {
 
 void LinkReaper::Add(std::string name, std::string owner) {
   const MutexLock lock(state_->mu);
-  state_->waiting.push_back({std::move(name), std::move(owner), std::chrono::steady_clock::now() + state_->grace});
-  if (!state_->thread.joinable()) state_->thread = std::thread([state = state_.get()] { state->Loop(); });
+  state_->waiting.push_back(
+      {std::move(name), std::move(owner), std::chrono::steady_clock::now() + state_->grace});
+  if (!state_->thread.joinable())
+    state_->thread = std::thread([state = state_.get()] { state->Loop(); });
   state_->changed.NotifyAll();
 }
 

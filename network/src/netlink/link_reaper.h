@@ -8,6 +8,7 @@
 #include <vector>
 
 #include "linnet/base/result.h"
+
 #include "netlink/route_socket.h"
 
 namespace linnet::network {

@@ -4,9 +4,9 @@
 
 namespace linnet::network {
 namespace {
-constexpr std::size_t kMaxLinkName = 15;       // IFNAMSIZ without its NUL
+constexpr std::size_t kMaxLinkName = 15;  // IFNAMSIZ without its NUL
 constexpr std::size_t kMaxContainerPart = 80;
-constexpr std::size_t kMaxOwner = 120;          // nft shows comments of at most 128 bytes
+constexpr std::size_t kMaxOwner = 120;  // nft shows comments of at most 128 bytes
 }  // namespace
 
 std::uint64_t StableHash(std::string_view text) {
@@ -34,18 +34,21 @@ std::string StableDigits(std::string_view text, std::size_t digits) {
   return out;
 }
 
-std::string HostLinkName(std::string_view scope, std::string_view container_id, std::string_view ifname) {
+std::string HostLinkName(std::string_view scope, std::string_view container_id,
+                         std::string_view ifname) {
   std::string seed(scope);
   seed.append(1, '\0').append(container_id).append(1, '\0').append(ifname);
   // "linnet-ab3d" → "lnab3d…", "linnet-cni" → "lncni…", "linnet" → "ln…"
   std::string name = "ln";
-  if (const auto dash = scope.find('-'); dash != std::string_view::npos) name += scope.substr(dash + 1);
+  if (const auto dash = scope.find('-'); dash != std::string_view::npos)
+    name += scope.substr(dash + 1);
   return name + StableDigits(seed, kMaxLinkName - name.size());
 }
 
 std::string OwnerContainer(std::string_view container_id) {
   if (container_id.size() <= kMaxContainerPart) return std::string(container_id);
-  return std::string(container_id.substr(0, kMaxContainerPart - 14)) + "~" + StableDigits(container_id, 13);
+  return std::string(container_id.substr(0, kMaxContainerPart - 14)) + "~" +
+         StableDigits(container_id, 13);
 }
 
 std::string OwnerText(std::string_view container_id, std::string_view ifname) {
@@ -54,7 +57,8 @@ std::string OwnerText(std::string_view container_id, std::string_view ifname) {
 
 std::string OwnerText(const AttachmentKey& key) {
   std::string owner = OwnerText(key.container_id, key.ifname);
-  if (owner.size() + key.network.size() > kMaxOwner) return owner + "~" + StableDigits(key.network, 13);
+  if (owner.size() + key.network.size() > kMaxOwner)
+    return owner + "~" + StableDigits(key.network, 13);
   return owner + key.network;
 }
 
@@ -65,7 +69,8 @@ std::string LinkAlias(std::string_view scope, std::string_view owner) {
 }
 
 std::optional<std::string> OwnerOfAlias(std::string_view scope, std::string_view alias) {
-  if (!alias.starts_with(scope) || alias.size() <= scope.size() + 1 || alias[scope.size()] != ' ') return std::nullopt;
+  if (!alias.starts_with(scope) || alias.size() <= scope.size() + 1 || alias[scope.size()] != ' ')
+    return std::nullopt;
   return std::string(alias.substr(scope.size() + 1));
 }
 

@@ -21,12 +21,14 @@ std::uint64_t StableHash(std::string_view text);
 std::string StableDigits(std::string_view text, std::size_t digits);
 
 // "ln" + instance + base32 digits, 15 bytes.
-std::string HostLinkName(std::string_view scope, std::string_view container_id, std::string_view ifname);
+std::string HostLinkName(std::string_view scope, std::string_view container_id,
+                         std::string_view ifname);
 
-// What stands in ifalias and in comments of elements: "<container>/<ifname>/<network>", at most 120 bytes. Parts that are
-// too long are replaced by hashes, the same way each time.
+// What stands in ifalias and in comments of elements: "<container>/<ifname>/<network>", at most 120
+// bytes. Parts that are too long are replaced by hashes, the same way each time.
 std::string OwnerText(const AttachmentKey& key);
-// The same without the network, "<container>/<ifname>/": what every owner text of the interface starts with.
+// The same without the network, "<container>/<ifname>/": what every owner text of the interface
+// starts with.
 std::string OwnerText(std::string_view container_id, std::string_view ifname);
 // Container part of OwnerText, as it appears there.
 std::string OwnerContainer(std::string_view container_id);
@@ -36,8 +38,8 @@ std::string_view ContainerOf(std::string_view owner);
 std::string LinkAlias(std::string_view scope, std::string_view owner);
 std::optional<std::string> OwnerOfAlias(std::string_view scope, std::string_view alias);
 
-// Locally administered, unicast; the same for the same text, so that neighbour tables stay right when an address comes
-// back with another pod.
+// Locally administered, unicast; the same for the same text, so that neighbour tables stay right
+// when an address comes back with another pod.
 MacAddress StableMac(std::string_view text);
 
 }  // namespace linnet::network

@@ -1,6 +1,5 @@
 #include "netlink/route_socket.h"
 
-#include <libmnl/libmnl.h>
 #include <linux/if_link.h>
 #include <net/if.h>
 #include <poll.h>
@@ -13,6 +12,8 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+
+#include <libmnl/libmnl.h>
 
 #include "netlink/extack.h"
 
@@ -46,8 +47,12 @@ Attributes Nested(const nlattr* attribute) {
   return out;
 }
 
-std::uint32_t U32(const nlattr* a) { return a != nullptr && mnl_attr_get_payload_len(a) >= 4 ? mnl_attr_get_u32(a) : 0; }
-std::uint8_t U8(const nlattr* a) { return a != nullptr && mnl_attr_get_payload_len(a) >= 1 ? mnl_attr_get_u8(a) : 0; }
+std::uint32_t U32(const nlattr* a) {
+  return a != nullptr && mnl_attr_get_payload_len(a) >= 4 ? mnl_attr_get_u32(a) : 0;
+}
+std::uint8_t U8(const nlattr* a) {
+  return a != nullptr && mnl_attr_get_payload_len(a) >= 1 ? mnl_attr_get_u8(a) : 0;
+}
 std::string Text(const nlattr* a) {
   if (a == nullptr) return {};
   const char* text = static_cast<const char*>(mnl_attr_get_payload(a));
@@ -106,7 +111,9 @@ void RouteBatch::Begin(std::uint16_t type, std::uint16_t flags, std::string what
   header->nlmsg_flags = static_cast<std::uint16_t>(NLM_F_REQUEST | flags);
 }
 
-nlmsghdr* RouteBatch::current() { return reinterpret_cast<nlmsghdr*>(&buffer_[messages_.back().offset]); }
+nlmsghdr* RouteBatch::current() {
+  return reinterpret_cast<nlmsghdr*>(&buffer_[messages_.back().offset]);
+}
 
 void* RouteBatch::ExtraBytes(std::size_t size) {
   LN_CHECK(current()->nlmsg_len + size <= kMaxMessage);
@@ -155,24 +162,29 @@ Result<void> RouteSocket::Send(RouteBatch& batch, std::uint16_t flags_of_last) {
   for (const auto& message : batch.messages_) {
     reinterpret_cast<nlmsghdr*>(&batch.buffer_[message.offset])->nlmsg_seq = sequence_++;
   }
-  batch.current()->nlmsg_flags = static_cast<std::uint16_t>(batch.current()->nlmsg_flags | flags_of_last);
+  batch.current()->nlmsg_flags =
+      static_cast<std::uint16_t>(batch.current()->nlmsg_flags | flags_of_last);
   const std::size_t size = batch.messages_.back().offset + batch.current()->nlmsg_len;
   sockaddr_nl kernel{};
   kernel.nl_family = AF_NETLINK;
-  const ssize_t sent = ::sendto(fd_.get(), batch.buffer_.data(), size, 0, reinterpret_cast<const sockaddr*>(&kernel),
-                                sizeof(kernel));
-  if (sent < 0) return Error::FromErrno(errno, batch.messages_.front().what + ": send to the kernel");
+  const ssize_t sent = ::sendto(fd_.get(), batch.buffer_.data(), size, 0,
+                                reinterpret_cast<const sockaddr*>(&kernel), sizeof(kernel));
+  if (sent < 0)
+    return Error::FromErrno(errno, batch.messages_.front().what + ": send to the kernel");
   return Ok();
 }
 
-Result<void> RouteSocket::Receive(RouteBatch& batch, const std::function<void(const nlmsghdr*)>& use) {
-  alignas(nlmsghdr) std::array<char, kReceiveBuffer> buffer;  // NOLINT(cppcoreguidelines-init-variables): filled by recv
+Result<void> RouteSocket::Receive(RouteBatch& batch,
+                                  const std::function<void(const nlmsghdr*)>& use) {
+  alignas(nlmsghdr) std::array<char, kReceiveBuffer>
+      buffer;  // NOLINT(cppcoreguidelines-init-variables): filled by recv
   std::optional<Error> first_error;
   bool interrupted = false;
   for (;;) {
     const ssize_t got = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
     if (got < 0 && errno == EINTR) continue;
-    if (got < 0) return Error::FromErrno(errno, batch.messages_.front().what + ": answer of the kernel");
+    if (got < 0)
+      return Error::FromErrno(errno, batch.messages_.front().what + ": answer of the kernel");
     int left = static_cast<int>(got);
     for (const auto* m = reinterpret_cast<const nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(m, left);
          m = mnl_nlmsg_next(m, &left)) {
@@ -186,7 +198,8 @@ Result<void> RouteSocket::Receive(RouteBatch& batch, const std::function<void(co
         }
         if (!last) continue;
         if (first_error) return std::move(*first_error);
-        if (interrupted) return Unavailable(batch.messages_.front().what + ": changed while it was read");
+        if (interrupted)
+          return Unavailable(batch.messages_.front().what + ": changed while it was read");
         return Ok();
       }
       if (use) use(m);
@@ -200,7 +213,8 @@ Result<void> RouteSocket::Run(RouteBatch& batch) {
   return Receive(batch, {});
 }
 
-Result<void> RouteSocket::Dump(const std::function<void(RouteBatch&)>& build, const std::function<void()>& restart,
+Result<void> RouteSocket::Dump(const std::function<void(RouteBatch&)>& build,
+                               const std::function<void()>& restart,
                                const std::function<void(const nlmsghdr*)>& use) {
   constexpr int kTries = 10;
   for (int i = 0;; ++i) {
@@ -318,16 +332,19 @@ Result<std::vector<LinkRoute>> RouteSocket::ListRoutes(std::uint32_t index) {
           batch.Extra<rtmsg>().rtm_family = family == Family::kV4 ? AF_INET : AF_INET6;
           batch.PutU32(RTA_OIF, index);
         },
-        [&] { routes.resize(before, LinkRoute{0, Cidr(IpAddress::V4(0), 0), {}, 0, 0, 0}); },
+        [&] {
+          routes.resize(before, LinkRoute{0, Cidr(IpAddress::V4(0), 0), {}, 0, 0, 0});
+        },
         [&](const nlmsghdr* m) {
           if (m->nlmsg_type != RTM_NEWROUTE) return;
           const auto* info = static_cast<const rtmsg*>(mnl_nlmsg_get_payload(m));
           const Attributes a = AttributesOf(m, sizeof(*info));
           if (info->rtm_type != RTN_UNICAST || U32(a[RTA_OIF]) != index) return;
           const IpAddress any = family == Family::kV4 ? IpAddress::V4(0) : IpAddress::V6({});
-          routes.push_back({index, Cidr(Ip(a[RTA_DST]).value_or(any), info->rtm_dst_len), Ip(a[RTA_GATEWAY]),
-                            a[RTA_TABLE] != nullptr ? U32(a[RTA_TABLE]) : info->rtm_table, U32(a[RTA_PRIORITY]),
-                            info->rtm_scope});
+          routes.push_back({index, Cidr(Ip(a[RTA_DST]).value_or(any), info->rtm_dst_len),
+                            Ip(a[RTA_GATEWAY]),
+                            a[RTA_TABLE] != nullptr ? U32(a[RTA_TABLE]) : info->rtm_table,
+                            U32(a[RTA_PRIORITY]), info->rtm_scope});
         }));
   }
   return routes;
@@ -365,13 +382,16 @@ Result<RouteEvents> RouteEvents::Open(Group group) {
 
 Result<void> RouteEvents::Wait(Deadline deadline) {
   for (;;) {
-    const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now()).count();
+    const auto left =
+        std::chrono::ceil<std::chrono::milliseconds>(deadline - std::chrono::steady_clock::now())
+            .count();
     if (left <= 0) return Error(Code::kDeadlineExceeded, "no notification in time");
     pollfd p{.fd = fd_.get(), .events = POLLIN, .revents = 0};
     const int ready = ::poll(&p, 1, static_cast<int>(std::min<std::int64_t>(left, 60000)));
     if (ready < 0 && errno != EINTR) return Error::FromErrno(errno, "wait for route notifications");
     if (ready <= 0) continue;
-    std::array<char, 8192> buffer;  // NOLINT(cppcoreguidelines-init-variables): what is in it does not matter
+    std::array<char, 8192>
+        buffer;  // NOLINT(cppcoreguidelines-init-variables): what is in it does not matter
     while (::recv(fd_.get(), buffer.data(), buffer.size(), 0) > 0) {
     }
     return Ok();

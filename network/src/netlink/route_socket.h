@@ -27,7 +27,8 @@ class RouteBatch {
  public:
   // `what` names action and object for errors: "create veth lnabc".
   void Begin(std::uint16_t type, std::uint16_t flags, std::string what);
-  // The fixed header after the netlink header (ifinfomsg, ifaddrmsg, …), zeroed. Valid until the next Begin().
+  // The fixed header after the netlink header (ifinfomsg, ifaddrmsg, …), zeroed. Valid until the
+  // next Begin().
   template <class Header>
   Header& Extra() {
     return *static_cast<Header*>(ExtraBytes(sizeof(Header)));
@@ -84,15 +85,15 @@ struct LinkRoute {
   std::uint8_t scope = 0;
 };
 
-// A NETLINK_ROUTE socket of the namespace that it was opened in. Thread-compatible. Errors carry the kernel's explanation
-// (NETLINK_EXT_ACK) and the errno.
+// A NETLINK_ROUTE socket of the namespace that it was opened in. Thread-compatible. Errors carry
+// the kernel's explanation (NETLINK_EXT_ACK) and the errno.
 class RouteSocket {
  public:
   // In the namespace of the calling thread.
   static Result<RouteSocket> Open();
 
-  // Sends all, waits for the last answer; the first failure in the order of the batch is returned. The kernel carries out
-  // the messages behind a failed one all the same.
+  // Sends all, waits for the last answer; the first failure in the order of the batch is returned.
+  // The kernel carries out the messages behind a failed one all the same.
   Result<void> Run(RouteBatch& batch);
 
   // 0: there is no such link.
@@ -112,14 +113,16 @@ class RouteSocket {
   Result<void> Send(RouteBatch& batch, std::uint16_t flags_of_last);
   // Calls `use` for each answer. A dump that changed meanwhile: kUnavailable.
   Result<void> Receive(RouteBatch& batch, const std::function<void(const nlmsghdr*)>& use);
-  Result<void> Dump(const std::function<void(RouteBatch&)>& build, const std::function<void()>& restart,
+  Result<void> Dump(const std::function<void(RouteBatch&)>& build,
+                    const std::function<void()>& restart,
                     const std::function<void(const nlmsghdr*)>& use);
 
   UniqueFd fd_;
   std::uint32_t sequence_ = 1, first_sequence_ = 1;
 };
 
-// Notifications of the namespace that it was opened in. Ask for the state after Open() and again after each Wait().
+// Notifications of the namespace that it was opened in. Ask for the state after Open() and again
+// after each Wait().
 class RouteEvents {
  public:
   enum class Group : std::uint8_t { kLinks, kAddresses6 };

@@ -23,7 +23,8 @@ Result<void> Change(const std::string& path, const std::string& value, const std
   return WriteControlFile(path, value);
 }
 
-// Interfaces that learn from router advertisements go on doing so while the host forwards (accept_ra 1 would stop).
+// Interfaces that learn from router advertisements go on doing so while the host forwards
+// (accept_ra 1 would stop).
 Result<void> KeepRouterAdvertisements(const std::string& memory) {
   for (const std::string& link : LN_TRY(ListDir(kIpv6Links))) {
     if (link == "all" || link == "default" || link == "lo") continue;
@@ -39,19 +40,29 @@ Result<void> KeepRouterAdvertisements(const std::string& memory) {
 }  // namespace
 
 std::string PathOf(HostSysctl sysctl) {
-  return sysctl == HostSysctl::kForward4 ? "/proc/sys/net/ipv4/ip_forward" : "/proc/sys/net/ipv6/conf/all/forwarding";
+  return sysctl == HostSysctl::kForward4 ? "/proc/sys/net/ipv4/ip_forward"
+                                         : "/proc/sys/net/ipv6/conf/all/forwarding";
 }
 
 std::string PathOf(LinkSysctl sysctl, const std::string& link) {
-  const auto v6 = [&](const char* name) { return std::string(kIpv6Links) + "/" + link + "/" + name; };
+  const auto v6 = [&](const char* name) {
+    return std::string(kIpv6Links) + "/" + link + "/" + name;
+  };
   switch (sysctl) {
-    case LinkSysctl::kAcceptRa: return v6("accept_ra");
-    case LinkSysctl::kAcceptRedirects: return v6("accept_redirects");
-    case LinkSysctl::kAcceptDad: return v6("accept_dad");
-    case LinkSysctl::kEnhancedDad: return v6("enhanced_dad");
-    case LinkSysctl::kKeepAddresses: return v6("keep_addr_on_down");
-    case LinkSysctl::kDisableIpv6: return v6("disable_ipv6");
-    case LinkSysctl::kProxyArpPvlan: return "/proc/sys/net/ipv4/conf/" + link + "/proxy_arp_pvlan";
+    case LinkSysctl::kAcceptRa:
+      return v6("accept_ra");
+    case LinkSysctl::kAcceptRedirects:
+      return v6("accept_redirects");
+    case LinkSysctl::kAcceptDad:
+      return v6("accept_dad");
+    case LinkSysctl::kEnhancedDad:
+      return v6("enhanced_dad");
+    case LinkSysctl::kKeepAddresses:
+      return v6("keep_addr_on_down");
+    case LinkSysctl::kDisableIpv6:
+      return v6("disable_ipv6");
+    case LinkSysctl::kProxyArpPvlan:
+      return "/proc/sys/net/ipv4/conf/" + link + "/proxy_arp_pvlan";
   }
   return {};
 }
@@ -63,7 +74,8 @@ Result<void> SetSysctl(LinkSysctl sysctl, const std::string& link, int value) {
 }
 
 Result<void> TurnForwardingOn(Family family, const std::string& memory) {
-  const std::string path = PathOf(family == Family::kV4 ? HostSysctl::kForward4 : HostSysctl::kForward6);
+  const std::string path =
+      PathOf(family == Family::kV4 ? HostSysctl::kForward4 : HostSysctl::kForward6);
   if (Trim(LN_TRY(ReadFile(path))) == "1") return Ok();
   if (family == Family::kV6) LN_TRY(KeepRouterAdvertisements(memory));
   return Change(path, "1", memory);

@@ -15,7 +15,7 @@ enum class LinkSysctl : std::uint8_t {
   kAcceptRedirects,  // IPv6
   kAcceptDad,        // 0: addresses are usable at once
   kEnhancedDad,
-  kKeepAddresses,    // keep_addr_on_down
+  kKeepAddresses,  // keep_addr_on_down
   kDisableIpv6,
   kProxyArpPvlan,
 };
@@ -26,8 +26,8 @@ std::string PathOf(LinkSysctl sysctl, const std::string& link);
 // A kernel without IPv6 has none of its files: success.
 Result<void> SetSysctl(LinkSysctl sysctl, const std::string& link, int value);
 
-// Turns forwarding on where it is off. Earlier values are added to the file `memory` (one "<path> <value>" a line) before
-// they are changed; empty: they are not remembered.
+// Turns forwarding on where it is off. Earlier values are added to the file `memory` (one "<path>
+// <value>" a line) before they are changed; empty: they are not remembered.
 Result<void> TurnForwardingOn(Family family, const std::string& memory);
 
 }  // namespace linnet::network

@@ -20,7 +20,9 @@ void Field(std::string& out, const IpAddress& ip) {
 void Field(std::string& out, const MacAddress& mac) {
   Field(out, {reinterpret_cast<const char*>(mac.bytes().data()), mac.bytes().size()});
 }
-void Field(std::string& out, std::uint8_t byte) { Field(out, std::string_view(reinterpret_cast<const char*>(&byte), 1)); }
+void Field(std::string& out, std::uint8_t byte) {
+  Field(out, std::string_view(reinterpret_cast<const char*>(&byte), 1));
+}
 void PortField(std::string& out, std::uint16_t port) {
   const char bytes[2] = {static_cast<char>(port >> 8), static_cast<char>(port & 0xff)};
   Field(out, std::string_view(bytes, 2));
@@ -31,7 +33,9 @@ void NameField(std::string& out, const std::string& ifname) {
   out += padded;
 }
 
-std::string Named(const char* base, Family family) { return std::string(base) + (family == Family::kV4 ? "4" : "6"); }
+std::string Named(const char* base, Family family) {
+  return std::string(base) + (family == Family::kV4 ? "4" : "6");
+}
 
 std::optional<IpAddress> TakeIp(std::string_view& bytes, std::size_t length) {
   if (bytes.size() < length) return std::nullopt;
@@ -42,7 +46,9 @@ std::optional<IpAddress> TakeIp(std::string_view& bytes, std::size_t length) {
 }
 
 std::uint16_t PortAt(std::string_view bytes, std::size_t offset) {
-  const auto byte = [&](std::size_t i) { return static_cast<unsigned>(static_cast<unsigned char>(bytes[i])); };
+  const auto byte = [&](std::size_t i) {
+    return static_cast<unsigned>(static_cast<unsigned char>(bytes[i]));
+  };
   return static_cast<std::uint16_t>(byte(offset) << 8U | byte(offset + 1));
 }
 
@@ -61,17 +67,22 @@ NftElement NamePairElement(const char* set, const std::string& name) {
 
 const char* ProtocolName(std::uint8_t protocol) {
   switch (protocol) {
-    case IPPROTO_TCP: return "tcp";
-    case IPPROTO_UDP: return "udp";
-    case IPPROTO_SCTP: return "sctp";
-    default: return "?";
+    case IPPROTO_TCP:
+      return "tcp";
+    case IPPROTO_UDP:
+      return "udp";
+    case IPPROTO_SCTP:
+      return "sctp";
+    default:
+      return "?";
   }
 }
 
 }  // namespace
 
 NftElement HostPortElement(const HostPort& port) {
-  NftElement e{.set = Named(port.host_ip ? "hostipport" : "hostport", port.pod.family()), .family = NftFamily::kInet};
+  NftElement e{.set = Named(port.host_ip ? "hostipport" : "hostport", port.pod.family()),
+               .family = NftFamily::kInet};
   if (port.host_ip) Field(e.key, *port.host_ip);
   Field(e.key, port.protocol);
   PortField(e.key, port.port);
@@ -81,7 +92,8 @@ NftElement HostPortElement(const HostPort& port) {
 }
 
 bool IsHostPort(const NftElement& element) {
-  return element.family == NftFamily::kInet && (element.set.starts_with("hostport") || element.set.starts_with("hostipport"));
+  return element.family == NftFamily::kInet &&
+         (element.set.starts_with("hostport") || element.set.starts_with("hostipport"));
 }
 
 std::optional<HostPort> ParseHostPort(const NftElement& element) {
@@ -110,7 +122,8 @@ std::string Describe(const HostPort& port) {
 }
 
 bool Overlap(const HostPort& a, const HostPort& b) {
-  if (a.port != b.port || a.protocol != b.protocol || a.pod.family() != b.pod.family()) return false;
+  if (a.port != b.port || a.protocol != b.protocol || a.pod.family() != b.pod.family())
+    return false;
   return !a.host_ip || !b.host_ip || *a.host_ip == *b.host_ip;
 }
 
@@ -133,8 +146,10 @@ NftElement MasqueradeElement(const Cidr& subnet, const IpAddress& pod) {
   return e;
 }
 
-std::vector<NftElement> BridgeElements(const std::string& bridge, const MacAddress& mac, BridgeUse use) {
-  std::vector<NftElement> out{NameElement(NftFamily::kInet, "bridges", bridge), NamePairElement("samebridge", bridge)};
+std::vector<NftElement> BridgeElements(const std::string& bridge, const MacAddress& mac,
+                                       BridgeUse use) {
+  std::vector<NftElement> out{NameElement(NftFamily::kInet, "bridges", bridge),
+                              NamePairElement("samebridge", bridge)};
   if (use == BridgeUse::kRouted) {
     out.push_back(NameElement(NftFamily::kInet, "routed", bridge));
     NftElement gateway{.set = "gateways", .family = NftFamily::kBridge};
@@ -144,9 +159,13 @@ std::vector<NftElement> BridgeElements(const std::string& bridge, const MacAddre
   return out;
 }
 
-NftElement HairpinBridgeElement(const std::string& bridge) { return NamePairElement("hairpinbridge", bridge); }
+NftElement HairpinBridgeElement(const std::string& bridge) {
+  return NamePairElement("hairpinbridge", bridge);
+}
 
-NftElement LocalnetElement(const std::string& link) { return NameElement(NftFamily::kInet, "localnet", link); }
+NftElement LocalnetElement(const std::string& link) {
+  return NameElement(NftFamily::kInet, "localnet", link);
+}
 
 std::vector<NftElement> GuardElements(Guard guard, const std::string& port, const MacAddress& mac,
                                       const std::vector<IpAddress>& addresses) {
@@ -166,7 +185,8 @@ std::vector<NftElement> GuardElements(Guard guard, const std::string& port, cons
     out.push_back(std::move(e));
   };
   for (const IpAddress& ip : addresses) add(ip);
-  if (std::any_of(addresses.begin(), addresses.end(), [](const IpAddress& ip) { return !ip.is_v4(); })) {
+  if (std::any_of(addresses.begin(), addresses.end(),
+                  [](const IpAddress& ip) { return !ip.is_v4(); })) {
     add(LinkLocal(mac));
   }
   return out;
@@ -174,8 +194,8 @@ std::vector<NftElement> GuardElements(Guard guard, const std::string& port, cons
 
 IpAddress LinkLocal(const MacAddress& mac) {
   const auto& m = mac.bytes();
-  return IpAddress::V6({0xfe, 0x80, 0, 0, 0, 0, 0, 0, static_cast<std::uint8_t>(m[0] ^ 0x02U), m[1], m[2], 0xff, 0xfe, m[3],
-                        m[4], m[5]});
+  return IpAddress::V6({0xfe, 0x80, 0, 0, 0, 0, 0, 0, static_cast<std::uint8_t>(m[0] ^ 0x02U), m[1],
+                        m[2], 0xff, 0xfe, m[3], m[4], m[5]});
 }
 
 }  // namespace linnet::network

@@ -1,4 +1,5 @@
-// Elements of linnet's sets and maps: what a pod, a host port, a bridge looks like to the kernel. Pure.
+// Elements of linnet's sets and maps: what a pod, a host port, a bridge looks like to the kernel.
+// Pure.
 #pragma once
 
 #include <cstdint>
@@ -8,6 +9,7 @@
 #include <vector>
 
 #include "linnet/base/ip.h"
+
 #include "nft/nft_batch.h"
 
 namespace linnet::network {
@@ -36,7 +38,8 @@ NftElement MasqueradeElement(const Cidr& subnet, const IpAddress& pod);
 
 // Of a network's bridge; the owner is the bridge ("@linnet0").
 enum class BridgeUse : std::uint8_t { kLayer2, kRouted };
-std::vector<NftElement> BridgeElements(const std::string& bridge, const MacAddress& mac, BridgeUse use);
+std::vector<NftElement> BridgeElements(const std::string& bridge, const MacAddress& mac,
+                                       BridgeUse use);
 // Layer 2: pods on the bridge reach each other's host ports with the host's address.
 NftElement HairpinBridgeElement(const std::string& bridge);
 NftElement LocalnetElement(const std::string& link);

@@ -1,13 +1,14 @@
 #include "nft/nft_batch.h"
 
 #include <arpa/inet.h>
-#include <libmnl/libmnl.h>
-#include <libnftnl/rule.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 
 #include <bit>
+
+#include <libmnl/libmnl.h>
+#include <libnftnl/rule.h>
 
 #include "linnet/base/check.h"
 
@@ -19,13 +20,19 @@ constexpr std::size_t kMaxComment = 127;
 constexpr std::uint8_t kUserdataComment = 0;  // NFTNL_UDATA_SET_ELEM_COMMENT
 
 // NFTNL_UDATA_SET_KEYBYTEORDER, its length, BYTEORDER_HOST_ENDIAN.
-constexpr std::uint8_t kHostOrder[] = {0, 4, std::endian::native == std::endian::little, 0, 0,
-                                       std::endian::native == std::endian::big};
+constexpr std::uint8_t kHostOrder[] = {0, 4, std::endian::native == std::endian::little,
+                                       0, 0, std::endian::native == std::endian::big};
 
-constexpr std::uint16_t NftType(int type) { return static_cast<std::uint16_t>((NFNL_SUBSYS_NFTABLES << 8) | type); }
+constexpr std::uint16_t NftType(int type) {
+  return static_cast<std::uint16_t>((NFNL_SUBSYS_NFTABLES << 8) | type);
+}
 
-void PutText(nlmsghdr* m, std::uint16_t type, const std::string& text) { mnl_attr_put_strz(m, type, text.c_str()); }
-void PutU32(nlmsghdr* m, std::uint16_t type, std::uint32_t value) { mnl_attr_put_u32(m, type, htonl(value)); }
+void PutText(nlmsghdr* m, std::uint16_t type, const std::string& text) {
+  mnl_attr_put_strz(m, type, text.c_str());
+}
+void PutU32(nlmsghdr* m, std::uint16_t type, std::uint32_t value) {
+  mnl_attr_put_u32(m, type, htonl(value));
+}
 void PutValue(nlmsghdr* m, std::uint16_t type, const std::string& bytes) {
   nlattr* nest = mnl_attr_nest_start(m, type);
   mnl_attr_put(m, NFTA_DATA_VALUE, bytes.size(), bytes.data());
@@ -42,7 +49,8 @@ NftBatch::NftBatch(std::optional<std::uint32_t> generation) {
   Close();
 }
 
-nlmsghdr* NftBatch::Begin(std::uint16_t type, NftFamily family, std::uint16_t flags, std::string what) {
+nlmsghdr* NftBatch::Begin(std::uint16_t type, NftFamily family, std::uint16_t flags,
+                          std::string what) {
   buffer_.resize(end_ + kMaxMessage);
   messages_.push_back({end_, std::move(what)});
   nlmsghdr* m = mnl_nlmsg_put_header(&buffer_[end_]);
@@ -61,7 +69,8 @@ void NftBatch::Close() {
 }
 
 void NftBatch::AddTable(const NftTableName& table) {
-  nlmsghdr* m = Begin(NftType(NFT_MSG_NEWTABLE), table.family, NLM_F_CREATE, "create table " + table.name);
+  nlmsghdr* m =
+      Begin(NftType(NFT_MSG_NEWTABLE), table.family, NLM_F_CREATE, "create table " + table.name);
   PutText(m, NFTA_TABLE_NAME, table.name);
   Close();
 }
@@ -73,7 +82,8 @@ void NftBatch::DelTable(const NftTableName& table) {
 }
 
 void NftBatch::AddChain(const NftTableName& table, const NftChainSpec& chain) {
-  nlmsghdr* m = Begin(NftType(NFT_MSG_NEWCHAIN), table.family, NLM_F_CREATE, "create chain " + chain.name);
+  nlmsghdr* m =
+      Begin(NftType(NFT_MSG_NEWCHAIN), table.family, NLM_F_CREATE, "create chain " + chain.name);
   PutText(m, NFTA_CHAIN_TABLE, table.name);
   PutText(m, NFTA_CHAIN_NAME, chain.name);
   if (!chain.type.empty()) {
@@ -88,7 +98,8 @@ void NftBatch::AddChain(const NftTableName& table, const NftChainSpec& chain) {
 }
 
 void NftBatch::AddSet(const NftTableName& table, const NftSetSpec& set) {
-  nlmsghdr* m = Begin(NftType(NFT_MSG_NEWSET), table.family, NLM_F_CREATE, "create set " + set.name);
+  nlmsghdr* m =
+      Begin(NftType(NFT_MSG_NEWSET), table.family, NLM_F_CREATE, "create set " + set.name);
   PutText(m, NFTA_SET_TABLE, table.name);
   PutText(m, NFTA_SET_NAME, set.name);
   // An id is wanted for sets that rules of the same batch refer to; they may as well refer by name.
@@ -106,13 +117,15 @@ void NftBatch::AddSet(const NftTableName& table, const NftSetSpec& set) {
 }
 
 void NftBatch::AddRule(const NftTableName& table, nftnl_rule* rule, const std::string& what) {
-  nlmsghdr* m = Begin(NftType(NFT_MSG_NEWRULE), table.family, NLM_F_CREATE | NLM_F_APPEND, "add rule: " + what);
+  nlmsghdr* m = Begin(NftType(NFT_MSG_NEWRULE), table.family, NLM_F_CREATE | NLM_F_APPEND,
+                      "add rule: " + what);
   nftnl_rule_set_str(rule, NFTNL_RULE_TABLE, table.name.c_str());
   nftnl_rule_nlmsg_build_payload(m, rule);
   Close();
 }
 
-void NftBatch::PutElement(nlmsghdr* m, const std::string& table, const NftElement& element, std::string_view comment) {
+void NftBatch::PutElement(nlmsghdr* m, const std::string& table, const NftElement& element,
+                          std::string_view comment) {
   PutText(m, NFTA_SET_ELEM_LIST_TABLE, table);
   PutText(m, NFTA_SET_ELEM_LIST_SET, element.set);
   nlattr* list = mnl_attr_nest_start(m, NFTA_SET_ELEM_LIST_ELEMENTS);
@@ -132,15 +145,18 @@ void NftBatch::PutElement(nlmsghdr* m, const std::string& table, const NftElemen
   Close();
 }
 
-void NftBatch::AddElement(const std::string& table, const NftElement& element, std::string_view comment) {
-  PutElement(Begin(NftType(NFT_MSG_NEWSETELEM), element.family, NLM_F_CREATE, "add to " + element.set), table, element,
-             comment);
+void NftBatch::AddElement(const std::string& table, const NftElement& element,
+                          std::string_view comment) {
+  PutElement(
+      Begin(NftType(NFT_MSG_NEWSETELEM), element.family, NLM_F_CREATE, "add to " + element.set),
+      table, element, comment);
 }
 
 void NftBatch::DelElement(const std::string& table, const NftElement& element) {
   NftElement key = element;
   key.data.clear();  // the kernel compares the key alone
-  PutElement(Begin(NftType(NFT_MSG_DELSETELEM), element.family, 0, "delete from " + element.set), table, key, {});
+  PutElement(Begin(NftType(NFT_MSG_DELSETELEM), element.family, 0, "delete from " + element.set),
+             table, key, {});
 }
 
 void NftBatch::Finish(std::uint32_t first_sequence) {
@@ -148,7 +164,8 @@ void NftBatch::Finish(std::uint32_t first_sequence) {
   // Kernels before 6.10 do not acknowledge BATCH_END.
   last->nlmsg_flags |= NLM_F_ACK;
   for (std::size_t i = 0; i < messages_.size(); ++i) {
-    reinterpret_cast<nlmsghdr*>(&buffer_[messages_[i].offset])->nlmsg_seq = first_sequence + static_cast<std::uint32_t>(i);
+    reinterpret_cast<nlmsghdr*>(&buffer_[messages_[i].offset])->nlmsg_seq =
+        first_sequence + static_cast<std::uint32_t>(i);
   }
   nlmsghdr* end = Begin(NFNL_MSG_BATCH_END, NftFamily{AF_UNSPEC}, 0, "commit the transaction");
   static_cast<nfgenmsg*>(mnl_nlmsg_get_payload(end))->res_id = htons(NFNL_SUBSYS_NFTABLES);

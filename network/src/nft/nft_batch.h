@@ -13,7 +13,8 @@ struct nftnl_rule;
 
 namespace linnet::network {
 
-// Families as nfgenmsg has them. kIpv4 and kIpv6: iptables' tables, where linnet has rules but no table.
+// Families as nfgenmsg has them. kIpv4 and kIpv6: iptables' tables, where linnet has rules but no
+// table.
 enum class NftFamily : std::uint8_t { kInet = 1, kIpv4 = 2, kBridge = 7, kIpv6 = 10 };
 
 struct NftTableName {
@@ -29,8 +30,8 @@ struct NftChainSpec {
   std::int32_t priority = 0;
 };
 
-// `key_type` and `data_type` are what libnftables calls its data types, 6 bits for each field of a concatenation: the
-// kernel does not look at them, `nft list` does.
+// `key_type` and `data_type` are what libnftables calls its data types, 6 bits for each field of a
+// concatenation: the kernel does not look at them, `nft list` does.
 struct NftSetSpec {
   std::string name;
   std::uint32_t key_type = 0, key_length = 0;
@@ -50,7 +51,8 @@ struct NftElement {
 
 class NftBatch {
  public:
-  // With a generation id the kernel refuses the whole batch (ERESTART) if anybody changed the ruleset since.
+  // With a generation id the kernel refuses the whole batch (ERESTART) if anybody changed the
+  // ruleset since.
   explicit NftBatch(std::optional<std::uint32_t> generation = std::nullopt);
 
   void AddTable(const NftTableName& table);
@@ -63,7 +65,8 @@ class NftBatch {
   void DelElement(const std::string& table, const NftElement& element);
 
   bool empty() const { return messages_.size() <= 1; }
-  // Ends the batch; the last message before the end asks for an acknowledgement. No more messages after it.
+  // Ends the batch; the last message before the end asks for an acknowledgement. No more messages
+  // after it.
   void Finish(std::uint32_t first_sequence);
   std::string_view bytes() const { return {buffer_.data(), end_}; }
   // Messages including begin, without end: position i has sequence first + i.
@@ -73,7 +76,8 @@ class NftBatch {
  private:
   nlmsghdr* Begin(std::uint16_t type, NftFamily family, std::uint16_t flags, std::string what);
   void Close();
-  void PutElement(nlmsghdr* message, const std::string& table, const NftElement& element, std::string_view comment);
+  void PutElement(nlmsghdr* message, const std::string& table, const NftElement& element,
+                  std::string_view comment);
   struct Message {
     std::size_t offset;
     std::string what;

@@ -2,7 +2,6 @@
 
 #include <arpa/inet.h>
 #include <endian.h>
-#include <libmnl/libmnl.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -12,6 +11,8 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+
+#include <libmnl/libmnl.h>
 
 #include "netlink/extack.h"
 
@@ -50,7 +51,9 @@ std::string Text(const nlattr* a) {
   std::string text = Bytes(a);
   return text.substr(0, text.find('\0'));
 }
-std::uint32_t U32(const nlattr* a) { return a != nullptr && mnl_attr_get_payload_len(a) >= 4 ? ntohl(mnl_attr_get_u32(a)) : 0; }
+std::uint32_t U32(const nlattr* a) {
+  return a != nullptr && mnl_attr_get_payload_len(a) >= 4 ? ntohl(mnl_attr_get_u32(a)) : 0;
+}
 
 // The comment in the TLVs of an element's user data.
 std::string CommentOf(const std::string& userdata) {
@@ -69,11 +72,13 @@ std::string CommentOf(const std::string& userdata) {
 
 // Bytes of `list` from `at` on.
 int Left(const nlattr* list, const nlattr* at) {
-  const char* end = static_cast<const char*>(mnl_attr_get_payload(list)) + mnl_attr_get_payload_len(list);
+  const char* end =
+      static_cast<const char*>(mnl_attr_get_payload(list)) + mnl_attr_get_payload_len(list);
   return static_cast<int>(end - reinterpret_cast<const char*>(at));
 }
 
-void ReadElements(const nlmsghdr* m, const std::string& set, NftFamily family, std::vector<OwnedElement>& out) {
+void ReadElements(const nlmsghdr* m, const std::string& set, NftFamily family,
+                  std::vector<OwnedElement>& out) {
   const nlattr* list = AttributesOf(m)[NFTA_SET_ELEM_LIST_ELEMENTS];
   if (list == nullptr) return;
   const auto* one = static_cast<const nlattr*>(mnl_attr_get_payload(list));
@@ -105,7 +110,8 @@ Result<NftSocket> NftSocket::Open() {
   return NftSocket(std::move(fd));
 }
 
-Result<void> NftSocket::Receive(std::uint32_t first, std::size_t count, const std::function<std::string(std::size_t)>& what,
+Result<void> NftSocket::Receive(std::uint32_t first, std::size_t count,
+                                const std::function<std::string(std::size_t)>& what,
                                 const Use& use) {
   std::vector<char> buffer(kReceiveBuffer);
   std::optional<Error> error;
@@ -124,7 +130,8 @@ Result<void> NftSocket::Receive(std::uint32_t first, std::size_t count, const st
         if (use) use(m);
         continue;
       }
-      if (auto failed = ErrorOfAnswer(m, what(position)); failed && !error) error = std::move(failed);
+      if (auto failed = ErrorOfAnswer(m, what(position)); failed && !error)
+        error = std::move(failed);
       // An error for the first message of a batch (BATCH_BEGIN) ends it: no other answer follows.
       if (position + 1 != count && !(position == 0 && error)) continue;
       if (error) return std::move(*error);
@@ -142,13 +149,16 @@ Result<void> NftSocket::Commit(NftBatch& batch) {
   const std::string_view bytes = batch.bytes();
   if (bytes.size() > 65536 && bytes.size() > send_buffer_) {
     const int size = static_cast<int>(bytes.size() * 2);
-    (void)::setsockopt(fd_.get(), SOL_SOCKET, SO_SNDBUFFORCE, &size, sizeof(size));  // else sendto says EMSGSIZE
-    (void)::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVBUFFORCE, &size, sizeof(size));  // one error for each message at most
+    (void)::setsockopt(fd_.get(), SOL_SOCKET, SO_SNDBUFFORCE, &size,
+                       sizeof(size));  // else sendto says EMSGSIZE
+    (void)::setsockopt(fd_.get(), SOL_SOCKET, SO_RCVBUFFORCE, &size,
+                       sizeof(size));  // one error for each message at most
     send_buffer_ = bytes.size();
   }
   sockaddr_nl kernel{};
   kernel.nl_family = AF_NETLINK;
-  if (::sendto(fd_.get(), bytes.data(), bytes.size(), 0, reinterpret_cast<const sockaddr*>(&kernel), sizeof(kernel)) < 0) {
+  if (::sendto(fd_.get(), bytes.data(), bytes.size(), 0, reinterpret_cast<const sockaddr*>(&kernel),
+               sizeof(kernel)) < 0) {
     return Error::FromErrno(errno, "send a transaction to nftables");
   }
   auto done = Receive(first, count, [&](std::size_t i) { return batch.what(i); }, {});
@@ -169,10 +179,12 @@ Result<void> NftSocket::Ask(int type, std::uint8_t family, bool dump, const std:
   if (fill) fill(m);
   sockaddr_nl kernel{};
   kernel.nl_family = AF_NETLINK;
-  if (::sendto(fd_.get(), m, m->nlmsg_len, 0, reinterpret_cast<const sockaddr*>(&kernel), sizeof(kernel)) < 0) {
+  if (::sendto(fd_.get(), m, m->nlmsg_len, 0, reinterpret_cast<const sockaddr*>(&kernel),
+               sizeof(kernel)) < 0) {
     return Error::FromErrno(errno, "ask nftables");
   }
-  return Receive(m->nlmsg_seq, 1, [&](std::size_t) { return what; }, use);
+  return Receive(
+      m->nlmsg_seq, 1, [&](std::size_t) { return what; }, use);
 }
 
 Result<std::uint32_t> NftSocket::Generation() {
@@ -185,7 +197,8 @@ Result<std::uint32_t> NftSocket::Generation() {
 Result<std::optional<std::uint64_t>> NftSocket::TableHandle(const NftTableName& table) {
   std::optional<std::uint64_t> handle;
   auto done = Ask(
-      NFT_MSG_GETTABLE, static_cast<std::uint8_t>(table.family), false, "nftables: look up table " + table.name,
+      NFT_MSG_GETTABLE, static_cast<std::uint8_t>(table.family), false,
+      "nftables: look up table " + table.name,
       [&](nlmsghdr* m) { mnl_attr_put_strz(m, NFTA_TABLE_NAME, table.name.c_str()); },
       [&](const nlmsghdr* m) {
         const nlattr* a = AttributesOf(m)[NFTA_TABLE_HANDLE];
@@ -213,12 +226,14 @@ Result<std::vector<std::string>> NftSocket::ListSets(const NftTableName& table) 
   }
 }
 
-Result<std::vector<OwnedElement>> NftSocket::ListElements(const NftTableName& table, const std::string& set) {
+Result<std::vector<OwnedElement>> NftSocket::ListElements(const NftTableName& table,
+                                                          const std::string& set) {
   constexpr int kTries = 10;
   for (int i = 0;; ++i) {
     std::vector<OwnedElement> elements;
     auto done = Ask(
-        NFT_MSG_GETSETELEM, static_cast<std::uint8_t>(table.family), true, "nftables: list set " + set,
+        NFT_MSG_GETSETELEM, static_cast<std::uint8_t>(table.family), true,
+        "nftables: list set " + set,
         [&](nlmsghdr* m) {
           mnl_attr_put_strz(m, NFTA_SET_ELEM_LIST_TABLE, table.name.c_str());
           mnl_attr_put_strz(m, NFTA_SET_ELEM_LIST_SET, set.c_str());
@@ -230,10 +245,12 @@ Result<std::vector<OwnedElement>> NftSocket::ListElements(const NftTableName& ta
   }
 }
 
-Result<std::optional<OwnedElement>> NftSocket::FindElement(const std::string& table, const NftElement& key) {
+Result<std::optional<OwnedElement>> NftSocket::FindElement(const std::string& table,
+                                                           const NftElement& key) {
   std::vector<OwnedElement> found;
   auto done = Ask(
-      NFT_MSG_GETSETELEM, static_cast<std::uint8_t>(key.family), false, "nftables: look up an element of " + key.set,
+      NFT_MSG_GETSETELEM, static_cast<std::uint8_t>(key.family), false,
+      "nftables: look up an element of " + key.set,
       [&](nlmsghdr* m) {
         mnl_attr_put_strz(m, NFTA_SET_ELEM_LIST_TABLE, table.c_str());
         mnl_attr_put_strz(m, NFTA_SET_ELEM_LIST_SET, key.set.c_str());
@@ -255,7 +272,8 @@ Result<std::optional<OwnedElement>> NftSocket::FindElement(const std::string& ta
 Result<bool> NftSocket::ChainDrops(const NftTableName& table, const std::string& chain) {
   bool drops = false;
   auto done = Ask(
-      NFT_MSG_GETCHAIN, static_cast<std::uint8_t>(table.family), false, "nftables: look up chain " + chain,
+      NFT_MSG_GETCHAIN, static_cast<std::uint8_t>(table.family), false,
+      "nftables: look up chain " + chain,
       [&](nlmsghdr* m) {
         mnl_attr_put_strz(m, NFTA_CHAIN_TABLE, table.name.c_str());
         mnl_attr_put_strz(m, NFTA_CHAIN_NAME, chain.c_str());
@@ -269,16 +287,19 @@ Result<bool> NftSocket::ChainDrops(const NftTableName& table, const std::string&
   return drops;
 }
 
-Result<std::vector<std::string>> NftSocket::ListRuleData(const NftTableName& table, const std::string& chain) {
+Result<std::vector<std::string>> NftSocket::ListRuleData(const NftTableName& table,
+                                                         const std::string& chain) {
   std::vector<std::string> data;
   auto done = Ask(
-      NFT_MSG_GETRULE, static_cast<std::uint8_t>(table.family), true, "nftables: list rules of " + chain,
+      NFT_MSG_GETRULE, static_cast<std::uint8_t>(table.family), true,
+      "nftables: list rules of " + chain,
       [&](nlmsghdr* m) {
         mnl_attr_put_strz(m, NFTA_RULE_TABLE, table.name.c_str());
         mnl_attr_put_strz(m, NFTA_RULE_CHAIN, chain.c_str());
       },
       [&](const nlmsghdr* m) {
-        if (std::string bytes = Bytes(AttributesOf(m)[NFTA_RULE_USERDATA]); !bytes.empty()) data.push_back(std::move(bytes));
+        if (std::string bytes = Bytes(AttributesOf(m)[NFTA_RULE_USERDATA]); !bytes.empty())
+          data.push_back(std::move(bytes));
       });
   if (!done) return std::move(done).error();
   return data;

@@ -9,6 +9,7 @@
 
 #include "linnet/base/result.h"
 #include "linnet/base/unique_fd.h"
+
 #include "nft/nft_batch.h"
 
 struct nlattr;
@@ -24,7 +25,8 @@ struct OwnedElement {
 class NftSocket {
  public:
   static Result<NftSocket> Open();
-  // All or nothing. Errors carry the errno: ERESTART the generation is stale; ENOENT a table, set or element is missing.
+  // All or nothing. Errors carry the errno: ERESTART the generation is stale; ENOENT a table, set
+  // or element is missing.
   Result<void> Commit(NftBatch& batch);
   // Counts every commit of anybody in this namespace.
   Result<std::uint32_t> Generation();
@@ -36,15 +38,16 @@ class NftSocket {
   // A base chain whose policy is "drop". No such chain: no.
   Result<bool> ChainDrops(const NftTableName& table, const std::string& chain);
   // User data of the rules of a chain.
-  Result<std::vector<std::string>> ListRuleData(const NftTableName& table, const std::string& chain);
+  Result<std::vector<std::string>> ListRuleData(const NftTableName& table,
+                                                const std::string& chain);
 
  private:
   explicit NftSocket(UniqueFd fd) : fd_(std::move(fd)) {}
   using Use = std::function<void(const nlmsghdr*)>;
-  Result<void> Ask(int type, std::uint8_t family, bool dump, const std::string& what, const std::function<void(nlmsghdr*)>& fill,
-                   const Use& use);
-  Result<void> Receive(std::uint32_t first, std::size_t count, const std::function<std::string(std::size_t)>& what,
-                       const Use& use);
+  Result<void> Ask(int type, std::uint8_t family, bool dump, const std::string& what,
+                   const std::function<void(nlmsghdr*)>& fill, const Use& use);
+  Result<void> Receive(std::uint32_t first, std::size_t count,
+                       const std::function<std::string(std::size_t)>& what, const Use& use);
   UniqueFd fd_;
   std::uint32_t sequence_ = 1;
   std::size_t send_buffer_ = 0;

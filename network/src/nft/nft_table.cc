@@ -1,6 +1,9 @@
 #include "nft/nft_table.h"
 
+// Before linux/in.h, which steps back for it (linux/libc-compat.h); not the other way round.
+// clang-format off
 #include <netinet/in.h>
+// clang-format on
 
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
@@ -21,7 +24,8 @@ constexpr NftFamily kBothFamilies[] = {NftFamily::kInet, NftFamily::kBridge};
 bool IsShared(const std::string& owner) { return owner.starts_with('@'); }
 
 bool OfPortmap(const NftElement& e) {
-  return IsHostPort(e) || e.set.starts_with("hairpin4") || e.set.starts_with("hairpin6") || e.set.starts_with("masqall");
+  return IsHostPort(e) || e.set.starts_with("hairpin4") || e.set.starts_with("hairpin6") ||
+         e.set.starts_with("masqall");
 }
 
 bool In(const NftElement& e, NftTable::Part part) {
@@ -31,7 +35,8 @@ bool In(const NftElement& e, NftTable::Part part) {
 }
 
 bool Uses(const std::vector<NftElement>& elements, NftFamily family) {
-  return std::any_of(elements.begin(), elements.end(), [&](const NftElement& e) { return e.family == family; });
+  return std::any_of(elements.begin(), elements.end(),
+                     [&](const NftElement& e) { return e.family == family; });
 }
 
 // The owner as people know it: the container.
@@ -80,7 +85,8 @@ void NftTable::Forget(const NftElement& element) {
 Result<void> NftTable::Add(const std::string& owner, const std::vector<NftElement>& elements) {
   if (elements.empty()) return Ok();
   const MutexLock lock(mu_);
-  return options_.mode == NftMode::kDaemon ? AddAsOnlyWriter(owner, elements) : AddAsOneOfMany(owner, elements);
+  return options_.mode == NftMode::kDaemon ? AddAsOnlyWriter(owner, elements)
+                                           : AddAsOneOfMany(owner, elements);
 }
 
 Result<void> NftTable::RefusePortsOfOthers(const std::vector<NftElement>& elements) {
@@ -93,42 +99,52 @@ Result<void> NftTable::RefusePortsOfOthers(const std::vector<NftElement>& elemen
   return Ok();
 }
 
-Result<void> NftTable::RefuseTakenPorts(const std::string& owner, const std::vector<NftElement>& elements) {
+Result<void> NftTable::RefuseTakenPorts(const std::string& owner,
+                                        const std::vector<NftElement>& elements) {
   for (const NftElement& element : elements) {
     const auto wanted = ParseHostPort(element);
     if (!wanted) continue;
-    if (const Entry* entry = Find(element); entry != nullptr && entry->owner != owner) return Taken(*wanted, entry->owner);
-    // An address against every address: the kernel's map would send both where the more specific one says.
+    if (const Entry* entry = Find(element); entry != nullptr && entry->owner != owner)
+      return Taken(*wanted, entry->owner);
+    // An address against every address: the kernel's map would send both where the more specific
+    // one says.
     const char* other_base = wanted->host_ip ? "hostport" : "hostipport";
-    const auto others = mirror_.find({NftFamily::kInet, std::string(other_base) + element.set.back()});
+    const auto others =
+        mirror_.find({NftFamily::kInet, std::string(other_base) + element.set.back()});
     if (others == mirror_.end()) continue;
     for (const auto& [key, entry] : others->second) {
       const auto other = ParseHostPort({others->first.second, NftFamily::kInet, key, entry.data});
-      if (other && entry.owner != owner && Overlap(*wanted, *other)) return Taken(*other, entry.owner);
+      if (other && entry.owner != owner && Overlap(*wanted, *other))
+        return Taken(*other, entry.owner);
     }
   }
   return RefusePortsOfOthers(elements);
 }
 
-Result<void> NftTable::AddAsOnlyWriter(const std::string& owner, const std::vector<NftElement>& elements) {
+Result<void> NftTable::AddAsOnlyWriter(const std::string& owner,
+                                       const std::vector<NftElement>& elements) {
   LN_TRY(RefuseTakenPorts(owner, elements));
   std::vector<NftElement> fresh;
   NftBatch batch;
   bool rebuild = false;
   for (const NftElement& element : elements) {
     const Entry* entry = Find(element);
-    if (entry != nullptr && entry->data == element.data && (entry->owner == owner || IsShared(owner))) continue;
+    if (entry != nullptr && entry->data == element.data &&
+        (entry->owner == owner || IsShared(owner)))
+      continue;
     if (entry != nullptr) batch.DelElement(options_.name, element);
     batch.AddElement(options_.name, element, owner);
     fresh.push_back(element);
     // A table or a set of a new subnet is still to be made: the build knows how.
     if (!Exists(element.family)) rebuild = true;
-    if (SubnetOfSet(element.set) && !mirror_.contains({element.family, element.set})) rebuild = true;
+    if (SubnetOfSet(element.set) && !mirror_.contains({element.family, element.set}))
+      rebuild = true;
   }
   if (fresh.empty()) return Ok();
   if (!rebuild) {
     if (auto done = socket_.Commit(batch); !done) {
-      // ENOENT: the ruleset was flushed, or an element was deleted by hand; EEXIST: added by hand. Ours is right.
+      // ENOENT: the ruleset was flushed, or an element was deleted by hand; EEXIST: added by hand.
+      // Ours is right.
       if (!done.error().IsErrno(ENOENT) && !done.error().IsErrno(EEXIST)) return done;
       rebuild = true;
     }
@@ -142,7 +158,8 @@ Result<void> NftTable::AddAsOnlyWriter(const std::string& owner, const std::vect
   auto built = Rebuild();
   if (built) return Ok();
   for (const NftElement& element : fresh) Forget(element);
-  for (const auto& [element, entry] : replaced) Remember(entry.owner, {element.set, element.family, element.key, entry.data});
+  for (const auto& [element, entry] : replaced)
+    Remember(entry.owner, {element.set, element.family, element.key, entry.data});
   return built;
 }
 
@@ -155,7 +172,8 @@ Result<void> NftTable::Rebuild() {
   for (const NftFamily family : kBothFamilies) {
     if (!want[family == NftFamily::kInet ? 0 : 1]) continue;
     const NftTableName table = Name(family);
-    // Creating makes deleting safe whether it was there or not; all of it is one transaction: no packet sees the gap.
+    // Creating makes deleting safe whether it was there or not; all of it is one transaction: no
+    // packet sees the gap.
     batch.AddTable(table);
     batch.DelTable(table);
     AddSchema(batch, table, {.isolate_networks = options_.mode == NftMode::kDaemon});
@@ -197,7 +215,8 @@ Result<void> NftTable::Remove(const std::string& owner, Part part) {
   }
   const MutexLock lock(mu_);
   std::vector<NftElement> doomed;
-  for (auto i = by_owner_.lower_bound(owner); i != by_owner_.end() && i->first.starts_with(owner); ++i) {
+  for (auto i = by_owner_.lower_bound(owner); i != by_owner_.end() && i->first.starts_with(owner);
+       ++i) {
     for (const NftElement& element : i->second) {
       if (In(element, part)) doomed.push_back(element);
     }
@@ -236,8 +255,10 @@ Result<std::vector<NftElement>> NftTable::Of(const std::string& owner) {
 Result<void> NftTable::Verify() {
   const MutexLock lock(mu_);
   if (options_.mode == NftMode::kExec) return Ok();
-  const bool inet_lost = inet_ && LN_TRY(socket_.TableHandle(Name(NftFamily::kInet))) != inet_handle_;
-  const bool bridge_lost = bridge_ && LN_TRY(socket_.TableHandle(Name(NftFamily::kBridge))) != bridge_handle_;
+  const bool inet_lost =
+      inet_ && LN_TRY(socket_.TableHandle(Name(NftFamily::kInet))) != inet_handle_;
+  const bool bridge_lost =
+      bridge_ && LN_TRY(socket_.TableHandle(Name(NftFamily::kBridge))) != bridge_handle_;
   return inet_lost || bridge_lost ? Rebuild() : Ok();
 }
 
@@ -250,7 +271,8 @@ Result<std::vector<OwnedElement>> NftTable::ListAll() {
       if (!spec) continue;
       for (OwnedElement& e : LN_TRY(socket_.ListElements(table, set))) {
         // What somebody put in by hand in another shape is nobody's.
-        if (e.element.key.size() == spec->key_length && e.element.data.size() == spec->data_length) all.push_back(std::move(e));
+        if (e.element.key.size() == spec->key_length && e.element.data.size() == spec->data_length)
+          all.push_back(std::move(e));
       }
     }
   }
@@ -282,7 +304,9 @@ Result<void> NftTable::AdmitForwarding(const std::string& link) {
     const auto present = LN_TRY(socket_.ListRuleData(table, "FORWARD"));
     for (const bool in : {true, false}) {
       const std::string comment = mark + (in ? " in" : " out");
-      const auto same = [&](const std::string& data) { return data.find(comment) != std::string::npos; };
+      const auto same = [&](const std::string& data) {
+        return data.find(comment) != std::string::npos;
+      };
       if (std::any_of(present.begin(), present.end(), same)) continue;
       RuleBuilder rule(family, "FORWARD", comment);
       // With the NUL: the whole name, as iptables writes it.
@@ -300,13 +324,17 @@ Result<void> NftTable::AdmitForwarding(const std::string& link) {
 
 // --- one writer of many
 
-Result<void> NftTable::AddAsOneOfMany(const std::string& owner, const std::vector<NftElement>& elements) {
+Result<void> NftTable::AddAsOneOfMany(const std::string& owner,
+                                      const std::vector<NftElement>& elements) {
   constexpr int kTries = 100;
   for (int i = 0;; ++i) {
     auto done = TryAdd(owner, elements);
     if (done || i + 1 == kTries) return done;
-    // ERESTART: anybody on this host committed meanwhile. ENOENT, EEXIST: lost a race before generations were compared.
-    if (!done.error().IsErrno(ERESTART) && !done.error().IsErrno(EEXIST) && !done.error().IsErrno(ENOENT)) return done;
+    // ERESTART: anybody on this host committed meanwhile. ENOENT, EEXIST: lost a race before
+    // generations were compared.
+    if (!done.error().IsErrno(ERESTART) && !done.error().IsErrno(EEXIST) &&
+        !done.error().IsErrno(ENOENT))
+      return done;
   }
 }
 
@@ -330,11 +358,13 @@ Result<void> NftTable::TryAdd(const std::string& owner, const std::vector<NftEle
       sets.push_back(element.set);
     }
     const auto found = LN_TRY(socket_.FindElement(options_.name, element));
-    if (found && found->element.data == element.data && (found->owner == owner || IsShared(owner))) continue;
+    if (found && found->element.data == element.data && (found->owner == owner || IsShared(owner)))
+      continue;
     const auto wanted = ParseHostPort(element);
     if (found && wanted && found->owner != owner) return Taken(*wanted, found->owner);
     if (wanted) {
-      const std::string other = std::string(wanted->host_ip ? "hostport" : "hostipport") + element.set.back();
+      const std::string other =
+          std::string(wanted->host_ip ? "hostport" : "hostipport") + element.set.back();
       for (const OwnedElement& e : LN_TRY(socket_.ListElements(Name(NftFamily::kInet), other))) {
         const auto port = ParseHostPort(e.element);
         if (port && e.owner != owner && Overlap(*wanted, *port)) return Taken(*port, e.owner);
@@ -359,7 +389,9 @@ Result<void> NftTable::TryRemoveIf(const std::function<bool(const std::string&)>
     }
     if (batch.empty()) return Ok();
     auto done = socket_.Commit(batch);
-    if (done || i + 1 == kTries || (!done.error().IsErrno(ERESTART) && !done.error().IsErrno(ENOENT))) return done;
+    if (done || i + 1 == kTries ||
+        (!done.error().IsErrno(ERESTART) && !done.error().IsErrno(ENOENT)))
+      return done;
   }
 }
 

@@ -1,10 +1,11 @@
-// linnet's nftables: owners add and remove elements; tables, sets and rules come and heal by themselves.
+// linnet's nftables: owners add and remove elements; tables, sets and rules come and heal by
+// themselves.
 //
-// kDaemon: the only writer of inet/bridge linnet[-i]. A mirror in memory answers every question; the kernel is written in
-// one transaction per call and never listed. When a transaction finds something missing (somebody flushed the ruleset), the
-// whole table is built again from the mirror, in one transaction.
-// kExec: one of many writers of inet/bridge linnet-cni. Every change is made against a generation id and tried again when
-// somebody else was faster.
+// kDaemon: the only writer of inet/bridge linnet[-i]. A mirror in memory answers every question;
+// the kernel is written in one transaction per call and never listed. When a transaction finds
+// something missing (somebody flushed the ruleset), the whole table is built again from the mirror,
+// in one transaction. kExec: one of many writers of inet/bridge linnet-cni. Every change is made
+// against a generation id and tried again when somebody else was faster.
 #pragma once
 
 #include <functional>
@@ -17,6 +18,7 @@
 
 #include "linnet/base/mutex.h"
 #include "linnet/base/result.h"
+
 #include "netlink/host_network.h"
 #include "nft/nft_batch.h"
 #include "nft/nft_socket.h"
@@ -33,25 +35,29 @@ class NftTable {
   };
   static Result<std::unique_ptr<NftTable>> Create(const Options& options);
 
-  // All or nothing. Elements that this owner has already are skipped; what another owner left is replaced, except host ports:
-  // kAlreadyExists, with port and owner in the message.
+  // All or nothing. Elements that this owner has already are skipped; what another owner left is
+  // replaced, except host ports: kAlreadyExists, with port and owner in the message.
   Result<void> Add(const std::string& owner, const std::vector<NftElement>& elements);
-  // kHostPorts: what portmap added; kNetwork: the rest, except that guarded ports stay guarded (without a MAC and an address
-  // nothing passes them): they go with kAll, when the link is gone.
+  // kHostPorts: what portmap added; kNetwork: the rest, except that guarded ports stay guarded
+  // (without a MAC and an address nothing passes them): they go with kAll, when the link is gone.
   enum class Part : std::uint8_t { kAll, kHostPorts, kNetwork };
   // `owner` is a whole owner text or the beginning of one: "<container>/<ifname>/".
   // Nothing there: success, no system call (kDaemon).
   Result<void> Remove(const std::string& owner, Part part);
-  // Owners for which `gone` says yes lose what `part` says. Owners "@…" (bridges) are not asked for.
+  // Owners for which `gone` says yes lose what `part` says. Owners "@…" (bridges) are not asked
+  // for.
   Result<void> RemoveIf(const std::function<bool(const std::string& owner)>& gone, Part part);
   Result<std::vector<NftElement>> Of(const std::string& owner);
-  // The tables are there as far as they were made: else they are built again. Two questions to the kernel.
+  // The tables are there as far as they were made: else they are built again. Two questions to the
+  // kernel.
   Result<void> Verify();
-  // iptables (Docker, ufw) may drop by policy what it does not know; an accept in another table does not help. Where its
-  // FORWARD chain does so, rules for `link` are put behind its last one: what it says itself comes first. Only iptables-nft
-  // can be seen; with iptables-legacy the administrator has to do it.
+  // iptables (Docker, ufw) may drop by policy what it does not know; an accept in another table
+  // does not help. Where its FORWARD chain does so, rules for `link` are put behind its last one:
+  // what it says itself comes first. Only iptables-nft can be seen; with iptables-legacy the
+  // administrator has to do it.
   Result<void> AdmitForwarding(const std::string& link);
-  // Takes the elements that the kernel has into the mirror, as far as `keep` wants them, and builds the tables again.
+  // Takes the elements that the kernel has into the mirror, as far as `keep` wants them, and builds
+  // the tables again.
   Result<void> Recover(const std::function<bool(const std::string& owner)>& keep);
 
  private:
@@ -62,15 +68,23 @@ class NftTable {
   using Place = std::pair<NftFamily, std::string>;
   using Mirror = std::map<Place, std::unordered_map<std::string, Entry>>;
 
-  NftTable(const Options& options, NftSocket socket) : options_(options), socket_(std::move(socket)) {}
+  NftTable(const Options& options, NftSocket socket)
+      : options_(options), socket_(std::move(socket)) {}
   NftTableName Name(NftFamily family) const { return {family, options_.name}; }
-  bool& Exists(NftFamily family) LN_REQUIRES(mu_) { return family == NftFamily::kInet ? inet_ : bridge_; }
+  bool& Exists(NftFamily family) LN_REQUIRES(mu_) {
+    return family == NftFamily::kInet ? inet_ : bridge_;
+  }
 
-  Result<void> AddAsOnlyWriter(const std::string& owner, const std::vector<NftElement>& elements) LN_REQUIRES(mu_);
-  Result<void> AddAsOneOfMany(const std::string& owner, const std::vector<NftElement>& elements) LN_REQUIRES(mu_);
-  Result<void> TryAdd(const std::string& owner, const std::vector<NftElement>& elements) LN_REQUIRES(mu_);
-  Result<void> TryRemoveIf(const std::function<bool(const std::string&)>& gone, Part part) LN_REQUIRES(mu_);
-  Result<void> RefuseTakenPorts(const std::string& owner, const std::vector<NftElement>& elements) LN_REQUIRES(mu_);
+  Result<void> AddAsOnlyWriter(const std::string& owner, const std::vector<NftElement>& elements)
+      LN_REQUIRES(mu_);
+  Result<void> AddAsOneOfMany(const std::string& owner, const std::vector<NftElement>& elements)
+      LN_REQUIRES(mu_);
+  Result<void> TryAdd(const std::string& owner, const std::vector<NftElement>& elements)
+      LN_REQUIRES(mu_);
+  Result<void> TryRemoveIf(const std::function<bool(const std::string&)>& gone, Part part)
+      LN_REQUIRES(mu_);
+  Result<void> RefuseTakenPorts(const std::string& owner, const std::vector<NftElement>& elements)
+      LN_REQUIRES(mu_);
   Result<void> RefusePortsOfOthers(const std::vector<NftElement>& elements) LN_REQUIRES(mu_);
   Result<void> Delete(const std::vector<NftElement>& elements) LN_REQUIRES(mu_);
   // The whole of the mirror, in one transaction.

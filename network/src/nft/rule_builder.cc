@@ -1,9 +1,6 @@
 #include "nft/rule_builder.h"
 
 #include <arpa/inet.h>
-#include <libnftnl/expr.h>
-#include <libnftnl/rule.h>
-#include <libnftnl/udata.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_nat.h>
@@ -12,6 +9,10 @@
 
 #include <array>
 #include <cstring>
+
+#include <libnftnl/expr.h>
+#include <libnftnl/rule.h>
+#include <libnftnl/udata.h>
 
 #include "linnet/base/check.h"
 
@@ -50,7 +51,8 @@ RuleBuilder& RuleBuilder::LoadMeta(std::uint32_t key, std::uint32_t word) {
   return *this;
 }
 
-RuleBuilder& RuleBuilder::LoadPayload(std::uint32_t base, std::uint32_t offset, std::uint32_t length, std::uint32_t word) {
+RuleBuilder& RuleBuilder::LoadPayload(std::uint32_t base, std::uint32_t offset,
+                                      std::uint32_t length, std::uint32_t word) {
   nftnl_expr* e = Expression("payload");
   nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_BASE, base);
   nftnl_expr_set_u32(e, NFTNL_EXPR_PAYLOAD_OFFSET, offset);
@@ -95,7 +97,9 @@ RuleBuilder& RuleBuilder::MapTo(const std::string& map) {
   return *this;
 }
 
-RuleBuilder& RuleBuilder::NfProto(std::uint8_t family) { return LoadMeta(NFT_META_NFPROTO).Compare(Bytes(family)); }
+RuleBuilder& RuleBuilder::NfProto(std::uint8_t family) {
+  return LoadMeta(NFT_META_NFPROTO).Compare(Bytes(family));
+}
 
 RuleBuilder& RuleBuilder::L4Proto(std::uint8_t protocol, Match match) {
   return LoadMeta(NFT_META_L4PROTO).Compare(Bytes(protocol), match);
@@ -132,8 +136,12 @@ RuleBuilder& RuleBuilder::Ct(std::uint32_t key, std::uint32_t bits, Match match)
   return Mask(Bytes(bits)).Compare(Bytes(zero), match);
 }
 
-RuleBuilder& RuleBuilder::CtStatus(std::uint32_t bits, Match match) { return Ct(NFT_CT_STATUS, bits, match); }
-RuleBuilder& RuleBuilder::CtState(std::uint32_t bits, Match match) { return Ct(NFT_CT_STATE, bits, match); }
+RuleBuilder& RuleBuilder::CtStatus(std::uint32_t bits, Match match) {
+  return Ct(NFT_CT_STATUS, bits, match);
+}
+RuleBuilder& RuleBuilder::CtState(std::uint32_t bits, Match match) {
+  return Ct(NFT_CT_STATE, bits, match);
+}
 
 RuleBuilder& RuleBuilder::Verdict(int code, const std::string& chain) {
   nftnl_expr* e = Expression("immediate");
@@ -143,7 +151,8 @@ RuleBuilder& RuleBuilder::Verdict(int code, const std::string& chain) {
   return *this;
 }
 
-RuleBuilder& RuleBuilder::Dnat(std::uint8_t family, std::uint32_t address_word, std::uint32_t port_word) {
+RuleBuilder& RuleBuilder::Dnat(std::uint8_t family, std::uint32_t address_word,
+                               std::uint32_t port_word) {
   nftnl_expr* e = Expression("nat");
   nftnl_expr_set_u32(e, NFTNL_EXPR_NAT_TYPE, NFT_NAT_DNAT);
   nftnl_expr_set_u32(e, NFTNL_EXPR_NAT_FAMILY, family);
@@ -167,7 +176,8 @@ RuleBuilder& RuleBuilder::Comment(const std::string& text) {
   nftnl_udata_buf* buffer = nftnl_udata_buf_alloc(256);
   if (buffer == nullptr) return *this;
   if (nftnl_udata_put_strz(buffer, NFTNL_UDATA_RULE_COMMENT, text.c_str())) {
-    nftnl_rule_set_data(rule_.get(), NFTNL_RULE_USERDATA, nftnl_udata_buf_data(buffer), nftnl_udata_buf_len(buffer));
+    nftnl_rule_set_data(rule_.get(), NFTNL_RULE_USERDATA, nftnl_udata_buf_data(buffer),
+                        nftnl_udata_buf_len(buffer));
   }
   nftnl_udata_buf_free(buffer);
   return *this;

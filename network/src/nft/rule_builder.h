@@ -12,7 +12,8 @@ struct nftnl_expr;
 
 namespace linnet::network {
 
-// Registers are counted in words of 4 bytes (NFT_REG32_00 + n): a concatenation lies in consecutive ones.
+// Registers are counted in words of 4 bytes (NFT_REG32_00 + n): a concatenation lies in consecutive
+// ones.
 class RuleBuilder {
  public:
   RuleBuilder(NftFamily family, std::string chain, std::string what);
@@ -24,7 +25,8 @@ class RuleBuilder {
 
   // --- loads
   RuleBuilder& LoadMeta(std::uint32_t key, std::uint32_t word = 0);
-  RuleBuilder& LoadPayload(std::uint32_t base, std::uint32_t offset, std::uint32_t length, std::uint32_t word = 0);
+  RuleBuilder& LoadPayload(std::uint32_t base, std::uint32_t offset, std::uint32_t length,
+                           std::uint32_t word = 0);
   // --- comparisons of word 0 on
   RuleBuilder& Compare(std::string_view bytes, Match match = Match::kEqual);
   RuleBuilder& Mask(std::string_view mask);
@@ -32,13 +34,14 @@ class RuleBuilder {
   // The element's data replaces the key, from word 0 on.
   RuleBuilder& MapTo(const std::string& map);
   // --- whole matches
-  RuleBuilder& NfProto(std::uint8_t family);           // meta nfproto
+  RuleBuilder& NfProto(std::uint8_t family);  // meta nfproto
   RuleBuilder& L4Proto(std::uint8_t protocol, Match match = Match::kEqual);
-  RuleBuilder& EtherType(std::uint16_t type);          // of the frame itself: a VLAN tag shows
-  RuleBuilder& ThByte(std::uint32_t offset, std::uint8_t value);    // icmp type
-  RuleBuilder& ThWord(std::uint32_t offset, std::uint16_t value);   // ports
-  RuleBuilder& DestinationIsLocal();                   // fib daddr type local
-  RuleBuilder& CtStatus(std::uint32_t bits, Match match);  // kUnequal: some bit is set; kEqual: none is
+  RuleBuilder& EtherType(std::uint16_t type);  // of the frame itself: a VLAN tag shows
+  RuleBuilder& ThByte(std::uint32_t offset, std::uint8_t value);   // icmp type
+  RuleBuilder& ThWord(std::uint32_t offset, std::uint16_t value);  // ports
+  RuleBuilder& DestinationIsLocal();                               // fib daddr type local
+  RuleBuilder& CtStatus(std::uint32_t bits,
+                        Match match);  // kUnequal: some bit is set; kEqual: none is
   RuleBuilder& CtState(std::uint32_t bits, Match match);
   // --- ends
   RuleBuilder& Verdict(int code, const std::string& chain = {});

@@ -1,6 +1,9 @@
 #include "nft/schema.h"
 
+// Before linux/in.h, which steps back for it (linux/libc-compat.h); not the other way round.
+// clang-format off
 #include <netinet/in.h>
+// clang-format on
 
 #include <linux/if_ether.h>
 #include <linux/netfilter.h>
@@ -16,7 +19,8 @@ namespace linnet::network {
 namespace {
 
 // libnftables' numbers of data types (include/datatype.h of nftables); concatenations: 6 bits each.
-constexpr std::uint32_t kTypeIpv4 = 7, kTypeIpv6 = 8, kTypeEther = 9, kTypeProto = 12, kTypeService = 13, kTypeIfname = 41;
+constexpr std::uint32_t kTypeIpv4 = 7, kTypeIpv6 = 8, kTypeEther = 9, kTypeProto = 12,
+                        kTypeService = 13, kTypeIfname = 41;
 constexpr std::uint32_t Concat(std::initializer_list<std::uint32_t> types) {
   std::uint32_t out = 0;
   for (const std::uint32_t type : types) out = (out << 6U) | type;
@@ -32,7 +36,8 @@ constexpr std::uint32_t kLink = NFT_PAYLOAD_LL_HEADER;
 constexpr std::uint32_t kTransport = NFT_PAYLOAD_TRANSPORT_HEADER;
 // Offsets in headers.
 constexpr std::uint32_t kIp4Source = 12, kIp4Destination = 16, kIp6Source = 8, kIp6Destination = 24;
-constexpr std::uint32_t kEtherDestination = 0, kEtherSource = 6, kArpSenderMac = 8, kArpSenderIp = 14, kNdTarget = 8;
+constexpr std::uint32_t kEtherDestination = 0, kEtherSource = 6, kArpSenderMac = 8,
+                        kArpSenderIp = 14, kNdTarget = 8;
 constexpr std::uint32_t kIfnameWords = 4;  // 16 bytes
 
 constexpr std::string_view kGroupBit("\x01\0\0\0\0\0", 6);
@@ -61,13 +66,17 @@ struct FamilyParts {
   std::uint32_t length, source, destination;
   const char* digit;
 };
-constexpr std::array<FamilyParts, 2> kFamilies{{{NFPROTO_IPV4, 4, kIp4Source, kIp4Destination, "4"},
-                                                {NFPROTO_IPV6, 16, kIp6Source, kIp6Destination, "6"}}};
+constexpr std::array<FamilyParts, 2> kFamilies{
+    {{NFPROTO_IPV4, 4, kIp4Source, kIp4Destination, "4"},
+     {NFPROTO_IPV6, 16, kIp6Source, kIp6Destination, "6"}}};
 
 void AddHostportRules(Rules& rules) {
   rules.Add("hostports", "::1 cannot be forwarded", [](RuleBuilder& r) {
     const std::string one = std::string(15, '\0') + '\x01';
-    r.NfProto(NFPROTO_IPV6).LoadPayload(kNetwork, kIp6Destination, 16).Compare(one).Verdict(NFT_RETURN);
+    r.NfProto(NFPROTO_IPV6)
+        .LoadPayload(kNetwork, kIp6Destination, 16)
+        .Compare(one)
+        .Verdict(NFT_RETURN);
   });
   for (const FamilyParts& f : kFamilies) {
     const std::uint32_t words = f.length / 4;
@@ -88,7 +97,8 @@ void AddHostportRules(Rules& rules) {
     });
   }
   for (const char* chain : {"prerouting", "output"}) {
-    rules.Add(chain, "to the host itself", [](RuleBuilder& r) { r.DestinationIsLocal().Verdict(NFT_JUMP, "hostports"); });
+    rules.Add(chain, "to the host itself",
+              [](RuleBuilder& r) { r.DestinationIsLocal().Verdict(NFT_JUMP, "hostports"); });
   }
 }
 
@@ -104,11 +114,18 @@ void AddPostroutingRules(Rules& rules) {
         .Verdict(NFT_RETURN);
   });
   rules.Add("postrouting", "no masquerading of multicast", [](RuleBuilder& r) {
-    r.NfProto(NFPROTO_IPV6).LoadPayload(kNetwork, kIp6Destination, 1).Compare("\xff").Verdict(NFT_RETURN);
+    r.NfProto(NFPROTO_IPV6)
+        .LoadPayload(kNetwork, kIp6Destination, 1)
+        .Compare("\xff")
+        .Verdict(NFT_RETURN);
   });
-  // A peer on the same layer 2 would answer the client directly: the answer has to come back through the host.
+  // A peer on the same layer 2 would answer the client directly: the answer has to come back
+  // through the host.
   rules.Add("hostport_sources", "same bridge", [](RuleBuilder& r) {
-    r.LoadMeta(NFT_META_IIFNAME).LoadMeta(NFT_META_OIFNAME, kIfnameWords).InSet("hairpinbridge").Masquerade(false);
+    r.LoadMeta(NFT_META_IIFNAME)
+        .LoadMeta(NFT_META_OIFNAME, kIfnameWords)
+        .InSet("hairpinbridge")
+        .Masquerade(false);
   });
   rules.Add("hostport_sources", "127.0.0.1 cannot leave", [](RuleBuilder& r) {
     r.NfProto(NFPROTO_IPV4)
@@ -159,16 +176,26 @@ void AddFilterRules(Rules& rules, const NftSchemaOptions& options) {
           .LoadMeta(NFT_META_OIFNAME, kIfnameWords)
           .InSet("samebridge", Match::kUnequal)
           .CtStatus(IPS_DST_NAT, Match::kEqual)
-          .CtState(NF_CT_STATE_BIT(IP_CT_ESTABLISHED) | NF_CT_STATE_BIT(IP_CT_RELATED), Match::kEqual)
+          .CtState(NF_CT_STATE_BIT(IP_CT_ESTABLISHED) | NF_CT_STATE_BIT(IP_CT_RELATED),
+                   Match::kEqual)
           .Verdict(NF_DROP);
     });
   }
-  // Pods of a routed network reach each other through the gateway only; the kernel would tell them a "better" way.
+  // Pods of a routed network reach each other through the gateway only; the kernel would tell them
+  // a "better" way.
   rules.Add("redirects", "no redirects to routed pods", [](RuleBuilder& r) {
-    r.LoadMeta(NFT_META_OIFNAME).InSet("routed").L4Proto(IPPROTO_ICMP).ThByte(0, 5).Verdict(NF_DROP);
+    r.LoadMeta(NFT_META_OIFNAME)
+        .InSet("routed")
+        .L4Proto(IPPROTO_ICMP)
+        .ThByte(0, 5)
+        .Verdict(NF_DROP);
   });
   rules.Add("redirects", "no redirects to routed pods", [](RuleBuilder& r) {
-    r.LoadMeta(NFT_META_OIFNAME).InSet("routed").L4Proto(IPPROTO_ICMPV6).ThByte(0, 137).Verdict(NF_DROP);
+    r.LoadMeta(NFT_META_OIFNAME)
+        .InSet("routed")
+        .L4Proto(IPPROTO_ICMPV6)
+        .ThByte(0, 137)
+        .Verdict(NF_DROP);
   });
 }
 
@@ -190,7 +217,9 @@ void AddInet(NftBatch& batch, const NftTableName& table, const NftSchemaOptions&
 
 void AddPortRules(Rules& rules) {
   for (const char* set : {"port_routed", "port_full", "port_mac"}) {
-    rules.Add("prerouting", set, [&](RuleBuilder& r) { r.LoadMeta(NFT_META_IIFNAME).InSet(set).Verdict(NFT_GOTO, set); });
+    rules.Add("prerouting", set, [&](RuleBuilder& r) {
+      r.LoadMeta(NFT_META_IIFNAME).InSet(set).Verdict(NFT_GOTO, set);
+    });
   }
   rules.Add("port_mac", "the port's MAC", [](RuleBuilder& r) {
     r.LoadMeta(NFT_META_IIFNAME)
@@ -208,8 +237,11 @@ void AddPortRules(Rules& rules) {
         .Verdict(NF_DROP);
   });
   rules.Add("port_routed", "no IPv4 to groups", [](RuleBuilder& r) {
-    r.LoadPayload(kLink, kEtherDestination, 6).Mask(kGroupBit).Compare(kNoMac, Match::kUnequal).EtherType(ETH_P_IP).Verdict(
-        NF_DROP);
+    r.LoadPayload(kLink, kEtherDestination, 6)
+        .Mask(kGroupBit)
+        .Compare(kNoMac, Match::kUnequal)
+        .EtherType(ETH_P_IP)
+        .Verdict(NF_DROP);
   });
   rules.Add("port_routed", "only ICMPv6 to groups", [](RuleBuilder& r) {
     r.LoadPayload(kLink, kEtherDestination, 6)
@@ -221,9 +253,12 @@ void AddPortRules(Rules& rules) {
   });
   rules.Add("port_routed", "addresses", [](RuleBuilder& r) { r.Verdict(NFT_GOTO, "port_full"); });
   rules.Add("port_full", "the port's MAC", [](RuleBuilder& r) { r.Verdict(NFT_JUMP, "port_mac"); });
-  rules.Add("port_full", "IPv4", [](RuleBuilder& r) { r.EtherType(ETH_P_IP).Verdict(NFT_GOTO, "ip4"); });
-  rules.Add("port_full", "IPv6", [](RuleBuilder& r) { r.EtherType(ETH_P_IPV6).Verdict(NFT_GOTO, "ip6"); });
-  rules.Add("port_full", "ARP", [](RuleBuilder& r) { r.EtherType(ETH_P_ARP).Verdict(NFT_GOTO, "arp"); });
+  rules.Add("port_full", "IPv4",
+            [](RuleBuilder& r) { r.EtherType(ETH_P_IP).Verdict(NFT_GOTO, "ip4"); });
+  rules.Add("port_full", "IPv6",
+            [](RuleBuilder& r) { r.EtherType(ETH_P_IPV6).Verdict(NFT_GOTO, "ip6"); });
+  rules.Add("port_full", "ARP",
+            [](RuleBuilder& r) { r.EtherType(ETH_P_ARP).Verdict(NFT_GOTO, "arp"); });
   rules.Add("port_full", "nothing else", [](RuleBuilder& r) { r.Verdict(NF_DROP); });
 }
 
@@ -234,9 +269,12 @@ void AddAddressRules(Rules& rules) {
         .InSet("address4", Match::kUnequal)
         .Verdict(NF_DROP);
   });
-  rules.Add("ip4", "no DHCP servers", [](RuleBuilder& r) { r.L4Proto(IPPROTO_UDP).ThWord(0, 67).Verdict(NF_DROP); });
+  rules.Add("ip4", "no DHCP servers",
+            [](RuleBuilder& r) { r.L4Proto(IPPROTO_UDP).ThWord(0, 67).Verdict(NF_DROP); });
   rules.Add("arp", "Ethernet and IPv4", [](RuleBuilder& r) {
-    r.LoadPayload(kNetwork, 0, 6).Compare(std::string_view("\0\x01\x08\0\x06\x04", 6), Match::kUnequal).Verdict(NF_DROP);
+    r.LoadPayload(kNetwork, 0, 6)
+        .Compare(std::string_view("\0\x01\x08\0\x06\x04", 6), Match::kUnequal)
+        .Verdict(NF_DROP);
   });
   rules.Add("arp", "sender's MAC", [](RuleBuilder& r) {
     r.LoadMeta(NFT_META_IIFNAME)
@@ -250,11 +288,14 @@ void AddAddressRules(Rules& rules) {
         .InSet("address4", Match::kUnequal)
         .Verdict(NF_DROP);
   });
-  constexpr std::uint8_t kRouterAdvertisement = 134, kSolicitation = 135, kAdvertisement = 136, kRedirect = 137, kMld2 = 143;
+  constexpr std::uint8_t kRouterAdvertisement = 134, kSolicitation = 135, kAdvertisement = 136,
+                         kRedirect = 137, kMld2 = 143;
   for (const std::uint8_t type : {kRouterAdvertisement, kRedirect}) {
-    rules.Add("ip6", "no router's messages", [&](RuleBuilder& r) { r.L4Proto(IPPROTO_ICMPV6).ThByte(0, type).Verdict(NF_DROP); });
+    rules.Add("ip6", "no router's messages",
+              [&](RuleBuilder& r) { r.L4Proto(IPPROTO_ICMPV6).ThByte(0, type).Verdict(NF_DROP); });
   }
-  rules.Add("ip6", "no DHCP servers", [](RuleBuilder& r) { r.L4Proto(IPPROTO_UDP).ThWord(0, 547).Verdict(NF_DROP); });
+  rules.Add("ip6", "no DHCP servers",
+            [](RuleBuilder& r) { r.L4Proto(IPPROTO_UDP).ThWord(0, 547).Verdict(NF_DROP); });
   // Before it has an address, a station asks for duplicates and reports its groups.
   for (const std::uint8_t type : {kSolicitation, kMld2}) {
     rules.Add("ip6", "from ::", [&](RuleBuilder& r) {
@@ -283,7 +324,8 @@ void AddAddressRules(Rules& rules) {
 
 void AddBridgeTable(NftBatch& batch, const NftTableName& table) {
   batch.AddChain(table, {"prerouting", "filter", kBridgePreRouting, -300});
-  for (const char* chain : {"port_mac", "port_full", "port_routed", "ip4", "ip6", "arp"}) batch.AddChain(table, {chain});
+  for (const char* chain : {"port_mac", "port_full", "port_routed", "ip4", "ip6", "arp"})
+    batch.AddChain(table, {chain});
   for (const NftSetSpec& set : FixedSets(NftFamily::kBridge)) batch.AddSet(table, set);
   Rules rules(batch, table);
   AddPortRules(rules);
@@ -294,10 +336,14 @@ void AddBridgeTable(NftBatch& batch, const NftTableName& table) {
 
 std::span<const NftSetSpec> FixedSets(NftFamily family) {
   static const std::array kInetSets{
-      NftSetSpec{"hostport4", Concat({kTypeProto, kTypeService}), 8, Concat({kTypeIpv4, kTypeService}), 8},
-      NftSetSpec{"hostipport4", Concat({kTypeIpv4, kTypeProto, kTypeService}), 12, Concat({kTypeIpv4, kTypeService}), 8},
-      NftSetSpec{"hostport6", Concat({kTypeProto, kTypeService}), 8, Concat({kTypeIpv6, kTypeService}), 20},
-      NftSetSpec{"hostipport6", Concat({kTypeIpv6, kTypeProto, kTypeService}), 24, Concat({kTypeIpv6, kTypeService}), 20},
+      NftSetSpec{"hostport4", Concat({kTypeProto, kTypeService}), 8,
+                 Concat({kTypeIpv4, kTypeService}), 8},
+      NftSetSpec{"hostipport4", Concat({kTypeIpv4, kTypeProto, kTypeService}), 12,
+                 Concat({kTypeIpv4, kTypeService}), 8},
+      NftSetSpec{"hostport6", Concat({kTypeProto, kTypeService}), 8,
+                 Concat({kTypeIpv6, kTypeService}), 20},
+      NftSetSpec{"hostipport6", Concat({kTypeIpv6, kTypeProto, kTypeService}), 24,
+                 Concat({kTypeIpv6, kTypeService}), 20},
       NftSetSpec{"hairpin4", Concat({kTypeIpv4, kTypeIpv4}), 8},
       NftSetSpec{"hairpin6", Concat({kTypeIpv6, kTypeIpv6}), 32},
       NftSetSpec{"masqall4", kTypeIpv4, 4},
@@ -368,15 +414,16 @@ void AddMasqueradeSet(NftBatch& batch, const NftTableName& table, const Cidr& su
   const Cidr network = subnet.Network();
   const auto bytes = network.address().bytes();
   const std::string value(reinterpret_cast<const char*>(bytes.data()), bytes.size());
-  Rules(batch, table).Add("postrouting", "masquerade what leaves " + network.str(), [&](RuleBuilder& r) {
-    r.NfProto(f.nfproto)
-        .LoadPayload(kNetwork, f.source, f.length)
-        .InSet(name)
-        .LoadPayload(kNetwork, f.destination, f.length)
-        .Mask(mask)
-        .Compare(value, Match::kUnequal)
-        .Masquerade(true);
-  });
+  Rules(batch, table)
+      .Add("postrouting", "masquerade what leaves " + network.str(), [&](RuleBuilder& r) {
+        r.NfProto(f.nfproto)
+            .LoadPayload(kNetwork, f.source, f.length)
+            .InSet(name)
+            .LoadPayload(kNetwork, f.destination, f.length)
+            .Mask(mask)
+            .Compare(value, Match::kUnequal)
+            .Masquerade(true);
+      });
 }
 
 }  // namespace linnet::network

@@ -1,23 +1,22 @@
 // The constant part of linnet's tables: chains, sets and rules. Pods only add and delete elements.
 //
 //   table inet <name>
-//     hostport4/6     protocol . port           : pod address . port     host ports on every address
-//     hostipport4/6   address . protocol . port : pod address . port     host ports with a hostIP
-//     hairpin4/6      pod . pod                 a pod that reaches itself through its host port
-//     masqall4/6      pod                       portmap's masqAll
-//     masq_<subnet>   pod                       ipMasq: leaves as the host, except to <subnet> and to multicast
-//     bridges         ifname                    bridges of linnet's networks: packets do not pass from one to another
-//     samebridge      ifname . ifname
-//     hairpinbridge   ifname . ifname           layer 2 bridges: host ports of neighbours need masquerading
-//     localnet        ifname                    where route_localnet is on: guarded
-//     routed          ifname                    bridges of routed networks: no ICMP redirects to pods
+//     hostport4/6     protocol . port           : pod address . port     host ports on every
+//     address hostipport4/6   address . protocol . port : pod address . port     host ports with a
+//     hostIP hairpin4/6      pod . pod                 a pod that reaches itself through its host
+//     port masqall4/6      pod                       portmap's masqAll masq_<subnet>   pod ipMasq:
+//     leaves as the host, except to <subnet> and to multicast bridges         ifname bridges of
+//     linnet's networks: packets do not pass from one to another samebridge      ifname . ifname
+//     hairpinbridge   ifname . ifname           layer 2 bridges: host ports of neighbours need
+//     masquerading localnet        ifname                    where route_localnet is on: guarded
+//     routed          ifname                    bridges of routed networks: no ICMP redirects to
+//     pods
 //   table bridge <name>
 //     port_mac        ifname                    ports whose MAC alone is checked (macspoofchk)
-//     port_full       ifname                    … and addresses: IPv4, IPv6, ARP, ND; no RA, no DHCP server
-//     port_routed     ifname                    … and frames go to the gateway only
-//     mac             ifname . MAC
-//     address4/6      ifname . address
-//     gateways        MAC                       of the bridges of routed networks
+//     port_full       ifname                    … and addresses: IPv4, IPv6, ARP, ND; no RA, no
+//     DHCP server port_routed     ifname                    … and frames go to the gateway only mac
+//     ifname . MAC address4/6      ifname . address gateways        MAC                       of
+//     the bridges of routed networks
 #pragma once
 
 #include <optional>
@@ -27,6 +26,7 @@
 #include <vector>
 
 #include "linnet/base/ip.h"
+
 #include "nft/nft_batch.h"
 
 namespace linnet::network {

@@ -1,10 +1,12 @@
-// The bridge plugin: a veth from the pod to a bridge of the host. Layer 2 as upstream's plugin, or routed (decision 12).
+// The bridge plugin: a veth from the pod to a bridge of the host. Layer 2 as upstream's plugin, or
+// routed (decision 12).
 #include <algorithm>
 #include <cerrno>
 #include <set>
 
 #include "linnet/base/log.h"
 #include "linnet/base/rollback.h"
+
 #include "netlink/bridge_device.h"
 #include "netlink/host_network.h"
 #include "netlink/link_messages.h"
@@ -27,7 +29,9 @@ Setting SettingOf(const HostNetwork& host) {
   return host.options().mode == NftMode::kExec ? Setting::kExec : Setting::kDaemon;
 }
 
-AttachmentKey KeyOf(const PluginRequest& request) { return {request.container_id, request.ifname, request.network}; }
+AttachmentKey KeyOf(const PluginRequest& request) {
+  return {request.container_id, request.ifname, request.network};
+}
 
 // One ADD.
 class Attach {
@@ -42,12 +46,16 @@ class Attach {
   Result<cni::AddResult> Run() {
     conf_ = LN_TRY(ParseBridgeConf(request_));
     if (conf_.vlan != 0 && conf_.is_gateway) {
-      return Error(Code::kUnimplemented, "\"vlan\" together with \"isGateway\" is not supported: give the VLAN a gateway outside");
+      return Error(
+          Code::kUnimplemented,
+          "\"vlan\" together with \"isGateway\" is not supported: give the VLAN a gateway outside");
     }
     if (LN_TRY(IdentityOf(request_.netns)) == host_.own_netns()) {
-      return cni::CniError(cni::ErrorCode::kInvalidNetns, "plugin's netns and netns from CNI_NETNS should not be the same");
+      return cni::CniError(cni::ErrorCode::kInvalidNetns,
+                           "plugin's netns and netns from CNI_NETNS should not be the same");
     }
-    // A DHCP client needs the link; for every other IPAM plugin nothing is made before there is an address.
+    // A DHCP client needs the link; for every other IPAM plugin nothing is made before there is an
+    // address.
     const bool link_first = conf_.ipam_type == "dhcp";
     if (link_first) {
       plan_ = LN_TRY(Plan(std::nullopt));
@@ -87,7 +95,8 @@ class Attach {
 
   Result<cni::AddResult> Acquire() {
     // Also when ADD failed: it may have reserved an address all the same (CNI "Plugin Delegation").
-    undo_.Add("release the address", [this] { return context_.delegates->Del(conf_.ipam_type, request_); });
+    undo_.Add("release the address",
+              [this] { return context_.delegates->Del(conf_.ipam_type, request_); });
     return context_.delegates->Add(conf_.ipam_type, request_);
   }
 
@@ -137,7 +146,8 @@ class Attach {
       RouteBatch batch;
       if (!conf_.preserve_default_vlan) DelPortVlan(batch, index, 1);
       if (conf_.vlan != 0) AddPortVlan(batch, index, conf_.vlan, true);
-      for (const BridgeConf::Vlans& range : conf_.trunk) AddPortVlanTrunk(batch, index, {range.first, range.last});
+      for (const BridgeConf::Vlans& range : conf_.trunk)
+        AddPortVlanTrunk(batch, index, {range.first, range.last});
       if (conf_.vlan == 0) AddPortVlan(batch, index, 1, true);
       auto done = socket.Run(batch);
       if (done) return done;
@@ -151,7 +161,8 @@ class Attach {
     const auto guard = GuardElements(plan_.guard, link_, plan_.pod_mac, plan_.addresses());
     elements.insert(elements.end(), guard.begin(), guard.end());
     if (elements.empty()) return Ok();
-    undo_.Add("remove nftables elements", [this] { return host_.nft().Remove(owner_, NftTable::Part::kNetwork); });
+    undo_.Add("remove nftables elements",
+              [this] { return host_.nft().Remove(owner_, NftTable::Part::kNetwork); });
     return host_.nft().Add(owner_, elements);
   }
 
@@ -162,7 +173,8 @@ class Attach {
     auto visited = VisitNetns(request_.netns, [&]() -> Result<void> {
       socket.emplace(LN_TRY(RouteSocket::Open()));
       index = socket->IndexOf(request_.ifname);
-      if (conf_.enable_dad) events.emplace(LN_TRY(RouteEvents::Open(RouteEvents::Group::kAddresses6)));
+      if (conf_.enable_dad)
+        events.emplace(LN_TRY(RouteEvents::Open(RouteEvents::Group::kAddresses6)));
       return SetPodSysctls();
     });
     if (!visited) return std::move(visited).error().With("set up " + request_.ifname);
@@ -195,13 +207,19 @@ class Attach {
     return SetSysctl(LinkSysctl::kAcceptDad, link, conf_.enable_dad ? 1 : 0);
   }
 
-  Result<void> WaitForAddresses(RouteSocket& socket, RouteEvents& events, std::uint32_t index) const {
-    const Deadline deadline = std::min(request_.deadline, std::chrono::steady_clock::now() + kLinkUpLimit);
+  Result<void> WaitForAddresses(RouteSocket& socket, RouteEvents& events,
+                                std::uint32_t index) const {
+    const Deadline deadline =
+        std::min(request_.deadline, std::chrono::steady_clock::now() + kLinkUpLimit);
     for (;;) {
       const auto addresses = LN_TRY(socket.ListAddresses(index));
-      const auto duplicate = std::find_if(addresses.begin(), addresses.end(), [](const LinkAddress& a) { return a.duplicate; });
-      if (duplicate != addresses.end()) return FailedPrecondition(duplicate->address.str() + " is in use by another station");
-      if (std::none_of(addresses.begin(), addresses.end(), [](const LinkAddress& a) { return a.tentative; })) return Ok();
+      const auto duplicate = std::find_if(addresses.begin(), addresses.end(),
+                                          [](const LinkAddress& a) { return a.duplicate; });
+      if (duplicate != addresses.end())
+        return FailedPrecondition(duplicate->address.str() + " is in use by another station");
+      if (std::none_of(addresses.begin(), addresses.end(),
+                       [](const LinkAddress& a) { return a.tentative; }))
+        return Ok();
       LN_TRY_CTX(events.Wait(deadline), "wait for duplicate address detection");
     }
   }
@@ -221,15 +239,17 @@ class Attach {
     });
   }
 
-  // Until the kernel's link watch has seen the carrier, a bridge does not forward for the port, and the pod's interface drops
-  // what it should send. Asking for the link makes it look now (since 6.8); older kernels take a fraction of a millisecond,
-  // or longer under load.
+  // Until the kernel's link watch has seen the carrier, a bridge does not forward for the port, and
+  // the pod's interface drops what it should send. Asking for the link makes it look now
+  // (since 6.8); older kernels take a fraction of a millisecond, or longer under load.
   Result<void> WaitForLink(RouteSocket& socket, const std::string& name,
                            const std::function<Result<RouteEvents>()>& subscribe) const {
     if (LN_TRY(IsUp(socket, name))) return Ok();
     auto events = LN_TRY(subscribe());
-    const Deadline deadline = std::min(request_.deadline, std::chrono::steady_clock::now() + kLinkUpLimit);
-    while (!LN_TRY(IsUp(socket, name))) LN_TRY_CTX(events.Wait(deadline), "link " + name + " does not come up");
+    const Deadline deadline =
+        std::min(request_.deadline, std::chrono::steady_clock::now() + kLinkUpLimit);
+    while (!LN_TRY(IsUp(socket, name)))
+      LN_TRY_CTX(events.Wait(deadline), "link " + name + " does not come up");
     return Ok();
   }
 
@@ -267,7 +287,9 @@ class Attach {
   BridgeConf conf_;
   BridgePlan plan_;
   BridgeState bridge_;
-  Rollback undo_{[](const std::string& what, const Error& error) { log::Debug("undo: " + what, {{"err", error}}); }};
+  Rollback undo_{[](const std::string& what, const Error& error) {
+    log::Debug("undo: " + what, {{"err", error}});
+  }};
 };
 
 class BridgePlugin final : public Plugin {
@@ -283,8 +305,9 @@ class BridgePlugin final : public Plugin {
     if (!conf.ipam_type.empty()) LN_TRY(context.delegates->Check(conf.ipam_type, request));
     if (!request.prev_result) return InvalidArgument("Required prevResult missing");
     LN_TRY(CheckBridge(context.host, conf, request));
-    const BridgePlan plan = LN_TRY(
-        PlanFromResult(conf, *request.conf, *request.prev_result, request.ifname, conf.bridge, SettingOf(context.host)));
+    const BridgePlan plan =
+        LN_TRY(PlanFromResult(conf, *request.conf, *request.prev_result, request.ifname,
+                              conf.bridge, SettingOf(context.host)));
     std::vector<NftElement> wanted = Elements(context.host, plan, request);
     const auto present = LN_TRY(context.host.nft().Of(OwnerText(KeyOf(request))));
     for (const NftElement& element : wanted) {
@@ -306,24 +329,32 @@ class BridgePlugin final : public Plugin {
       if (++failures == 1) first = std::move(done);
     };
     also(host.nft().Remove(owner, NftTable::Part::kNetwork));
-    if (host.options().mode == NftMode::kExec && request.netns.valid()) also(DeletePodLink(request));
+    if (host.options().mode == NftMode::kExec && request.netns.valid())
+      also(DeletePodLink(request));
     if (first) {
-      if (const std::string type = IpamTypeOf(request); !type.empty()) also(context.delegates->Del(type, request));
+      if (const std::string type = IpamTypeOf(request); !type.empty())
+        also(context.delegates->Del(type, request));
     }
-    if (failures > 1) return std::move(first).error().With(std::to_string(failures) + " steps of DEL failed, the first");
+    if (failures > 1)
+      return std::move(first).error().With(std::to_string(failures) +
+                                           " steps of DEL failed, the first");
     return first;
   }
 
   Result<void> Gc(PluginContext& context, const PluginRequest& request,
                   const std::vector<ValidAttachment>& valid) override {
     std::set<std::string> kept;
-    for (const ValidAttachment& a : valid) kept.insert(OwnerText(AttachmentKey{a.container_id, a.ifname, request.network}));
+    for (const ValidAttachment& a : valid)
+      kept.insert(OwnerText(AttachmentKey{a.container_id, a.ifname, request.network}));
     // "//<network>": the end of every owner of this network.
     const std::string network = OwnerText(AttachmentKey{"", "", request.network}).substr(1);
-    const auto gone = [&](const std::string& owner) { return owner.ends_with(network) && !kept.contains(owner); };
+    const auto gone = [&](const std::string& owner) {
+      return owner.ends_with(network) && !kept.contains(owner);
+    };
     LN_TRY(context.host.RemoveLinksIf(gone));
     LN_TRY(context.host.nft().RemoveIf(gone, NftTable::Part::kAll));
-    if (const std::string type = IpamTypeOf(request); !type.empty()) return context.delegates->Gc(type, request);
+    if (const std::string type = IpamTypeOf(request); !type.empty())
+      return context.delegates->Gc(type, request);
     return Ok();
   }
 
@@ -337,32 +368,35 @@ class BridgePlugin final : public Plugin {
     if (!request.prev_result) return Ok();
     HostNetwork& host = context.host;
     const BridgeConf conf = LN_TRY(ParseBridgeConf(request));
-    const BridgePlan plan =
-        LN_TRY(PlanFromResult(conf, *request.conf, *request.prev_result, request.ifname, conf.bridge, SettingOf(host)));
-    const BridgeState bridge = LN_TRY(host.EnsureBridge({.name = conf.bridge,
-                                                         .mtu = conf.mtu,
-                                                         .promiscuous = conf.promiscuous,
-                                                         .vlan_filtering = conf.vlan != 0 || !conf.trunk.empty(),
-                                                         .force_address = false,
-                                                         .routed = conf.routed,
-                                                         .gateways = plan.gateways},
-                                                        HostNetwork::Freshness::kCached));
+    const BridgePlan plan = LN_TRY(PlanFromResult(conf, *request.conf, *request.prev_result,
+                                                  request.ifname, conf.bridge, SettingOf(host)));
+    const BridgeState bridge =
+        LN_TRY(host.EnsureBridge({.name = conf.bridge,
+                                  .mtu = conf.mtu,
+                                  .promiscuous = conf.promiscuous,
+                                  .vlan_filtering = conf.vlan != 0 || !conf.trunk.empty(),
+                                  .force_address = false,
+                                  .routed = conf.routed,
+                                  .gateways = plan.gateways},
+                                 HostNetwork::Freshness::kCached));
     LN_TRY(host.nft().Add(OwnerText(KeyOf(request)), Elements(host, plan, request)));
     return Reattach(host, conf, plan, bridge, host.LinkName(request.container_id, request.ifname));
   }
 
  private:
-  static std::vector<NftElement> Elements(const HostNetwork& host, const BridgePlan& plan, const PluginRequest& request) {
+  static std::vector<NftElement> Elements(const HostNetwork& host, const BridgePlan& plan,
+                                          const PluginRequest& request) {
     std::vector<NftElement> out = plan.masquerade;
-    const auto guard = GuardElements(plan.guard, host.LinkName(request.container_id, request.ifname), plan.pod_mac,
-                                     plan.addresses());
+    const auto guard =
+        GuardElements(plan.guard, host.LinkName(request.container_id, request.ifname), plan.pod_mac,
+                      plan.addresses());
     out.insert(out.end(), guard.begin(), guard.end());
     return out;
   }
 
   // The bridge was deleted and made again: its ports have to come back.
-  static Result<void> Reattach(HostNetwork& host, const BridgeConf& conf, const BridgePlan& plan, const BridgeState& bridge,
-                               const std::string& name) {
+  static Result<void> Reattach(HostNetwork& host, const BridgeConf& conf, const BridgePlan& plan,
+                               const BridgeState& bridge, const std::string& name) {
     return host.WithRoute([&](RouteSocket& socket) -> Result<void> {
       const auto link = LN_TRY(socket.FindLink(name));
       if (!link || link->master == bridge.index) return Ok();

@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "linnet/base/text.h"
+
 #include "netlink/host_network.h"
 #include "netlink/route_socket.h"
 #include "netns.h"
@@ -13,15 +14,18 @@ namespace {
 Result<void> CheckMac(const std::string& wanted, const Link& link) {
   if (wanted.empty() || !link.mac) return Ok();
   if (ToLower(wanted) == link.mac->str()) return Ok();
-  return FailedPrecondition("interface " + link.name + " has MAC " + link.mac->str() + ", not " + wanted);
+  return FailedPrecondition("interface " + link.name + " has MAC " + link.mac->str() + ", not " +
+                            wanted);
 }
 
-Result<void> CheckHostSide(HostNetwork& host, const BridgeConf& conf, const cni::AddResult& result) {
+Result<void> CheckHostSide(HostNetwork& host, const BridgeConf& conf,
+                           const cni::AddResult& result) {
   return host.WithRoute([&](RouteSocket& socket) -> Result<void> {
     const auto bridge = LN_TRY(socket.FindLink(conf.bridge));
     if (!bridge) return FailedPrecondition("bridge " + conf.bridge + " is missing");
     if (bridge->kind != "bridge") return FailedPrecondition(conf.bridge + " is not a bridge");
-    if (conf.promiscuous && bridge->promiscuity == 0) return FailedPrecondition("bridge " + conf.bridge + " is not promiscuous");
+    if (conf.promiscuous && bridge->promiscuity == 0)
+      return FailedPrecondition("bridge " + conf.bridge + " is not promiscuous");
     bool port_found = false;
     for (const cni::Interface& interface : result.interfaces) {
       if (!interface.sandbox.empty()) continue;
@@ -34,16 +38,19 @@ Result<void> CheckHostSide(HostNetwork& host, const BridgeConf& conf, const cni:
       LN_TRY(CheckMac(interface.mac, *port));
       port_found = true;
     }
-    return port_found ? Ok() : FailedPrecondition("no veth of the result is a port of bridge " + conf.bridge);
+    return port_found
+               ? Ok()
+               : FailedPrecondition("no veth of the result is a port of bridge " + conf.bridge);
   });
 }
 
 Result<void> CheckPodSide(const BridgeConf& conf, const PluginRequest& request) {
   const cni::AddResult& result = *request.prev_result;
-  const auto interface = std::find_if(result.interfaces.begin(), result.interfaces.end(), [&](const cni::Interface& i) {
-    return i.name == request.ifname && !i.sandbox.empty();
-  });
-  if (interface == result.interfaces.end()) return FailedPrecondition("the result has no interface " + request.ifname);
+  const auto interface = std::find_if(
+      result.interfaces.begin(), result.interfaces.end(),
+      [&](const cni::Interface& i) { return i.name == request.ifname && !i.sandbox.empty(); });
+  if (interface == result.interfaces.end())
+    return FailedPrecondition("the result has no interface " + request.ifname);
   std::optional<RouteSocket> socket;
   auto visited = VisitNetns(request.netns, [&]() -> Result<void> {
     socket.emplace(LN_TRY(RouteSocket::Open()));
@@ -52,8 +59,10 @@ Result<void> CheckPodSide(const BridgeConf& conf, const PluginRequest& request) 
   if (!visited) return visited;
   const auto link = LN_TRY(socket->FindLink(request.ifname));
   if (!link) return FailedPrecondition("interface " + request.ifname + " is missing in the pod");
-  if (link->kind != "veth") return FailedPrecondition("interface " + request.ifname + " is not a veth");
-  if (!conf.disable_container_interface && !link->up) return FailedPrecondition("interface " + request.ifname + " is down");
+  if (link->kind != "veth")
+    return FailedPrecondition("interface " + request.ifname + " is not a veth");
+  if (!conf.disable_container_interface && !link->up)
+    return FailedPrecondition("interface " + request.ifname + " is down");
   LN_TRY(CheckMac(interface->mac, *link));
   const auto index = interface - result.interfaces.begin();
   const auto addresses = LN_TRY(socket->ListAddresses(link->index));

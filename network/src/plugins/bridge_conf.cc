@@ -9,7 +9,8 @@ constexpr std::int32_t kMaxVlan = 4094;
 
 Result<std::uint16_t> VlanId(std::int64_t id) {
   if (id < 0 || id > kMaxVlan) {
-    return InvalidArgument("invalid VLAN ID " + std::to_string(id) + " (must be between 0 and 4094)");
+    return InvalidArgument("invalid VLAN ID " + std::to_string(id) +
+                           " (must be between 0 and 4094)");
   }
   return static_cast<std::uint16_t>(id);
 }
@@ -41,8 +42,9 @@ Result<std::optional<cni::Dns>> ParseDns(const JsonView& conf) {
   if (!section) return std::optional<cni::Dns>();
   cni::Dns dns;
   bool set = false;
-  for (const auto& [key, list] : {std::pair("nameservers", &dns.nameservers), std::pair("search", &dns.search),
-                                  std::pair("options", &dns.options)}) {
+  for (const auto& [key, list] :
+       {std::pair("nameservers", &dns.nameservers), std::pair("search", &dns.search),
+        std::pair("options", &dns.options)}) {
     if (LN_TRY(section->Find(key))) set = true;  // an empty list counts, as upstream
     *list = LN_TRY(section->Strings(key));
   }
@@ -53,10 +55,12 @@ Result<std::optional<cni::Dns>> ParseDns(const JsonView& conf) {
 
 Result<std::optional<MacAddress>> ParseMac(const JsonView& conf, const std::string& args) {
   std::string text;
-  if (const auto runtime = LN_TRY(conf.Find("runtimeConfig"))) text = LN_TRY(runtime->Optional<std::string>("mac", ""));
+  if (const auto runtime = LN_TRY(conf.Find("runtimeConfig")))
+    text = LN_TRY(runtime->Optional<std::string>("mac", ""));
   if (text.empty()) {
     if (const auto section = LN_TRY(conf.Find("args"))) {
-      if (const auto cni_args = LN_TRY(section->Find("cni"))) text = LN_TRY(cni_args->Optional<std::string>("mac", ""));
+      if (const auto cni_args = LN_TRY(section->Find("cni")))
+        text = LN_TRY(cni_args->Optional<std::string>("mac", ""));
     }
   }
   if (text.empty()) {
@@ -74,9 +78,12 @@ Result<void> Check(const BridgeConf& conf) {
   if (conf.disable_container_interface && !conf.ipam_type.empty()) {
     return InvalidArgument("cannot use IPAM when DisableContainerInterface flag is set");
   }
-  if (conf.routed && conf.ipam_type.empty()) return InvalidArgument("linnetRouted needs an ipam section");
-  if (conf.routed && (conf.vlan != 0 || !conf.trunk.empty())) return InvalidArgument("linnetRouted and VLANs exclude each other");
-  if (conf.bridge.empty() || conf.bridge.size() > 15) return InvalidArgument("bridge: \"" + conf.bridge + "\" is no link name");
+  if (conf.routed && conf.ipam_type.empty())
+    return InvalidArgument("linnetRouted needs an ipam section");
+  if (conf.routed && (conf.vlan != 0 || !conf.trunk.empty()))
+    return InvalidArgument("linnetRouted and VLANs exclude each other");
+  if (conf.bridge.empty() || conf.bridge.size() > 15)
+    return InvalidArgument("bridge: \"" + conf.bridge + "\" is no link name");
   return Ok();
 }
 
@@ -89,7 +96,8 @@ Result<BridgeConf> ParseBridgeConf(const PluginRequest& request) {
   if (conf.bridge.empty()) conf.bridge = "cni0";
   conf.is_default_gateway = LN_TRY(v.Optional<bool>("isDefaultGateway", false));
   conf.routed = LN_TRY(v.Optional<bool>("linnetRouted", false));
-  conf.is_gateway = LN_TRY(v.Optional<bool>("isGateway", false)) || conf.is_default_gateway || conf.routed;
+  conf.is_gateway =
+      LN_TRY(v.Optional<bool>("isGateway", false)) || conf.is_default_gateway || conf.routed;
   conf.force_address = LN_TRY(v.Optional<bool>("forceAddress", false));
   conf.ip_masq = LN_TRY(v.Optional<bool>("ipMasq", false));
   const std::string backend = LN_TRY(v.Optional<std::string>("ipMasqBackend", ""));
@@ -109,7 +117,8 @@ Result<BridgeConf> ParseBridgeConf(const PluginRequest& request) {
   conf.disable_container_interface = LN_TRY(v.Optional<bool>("disableContainerInterface", false));
   conf.anti_spoof = LN_TRY(v.Maybe<bool>("linnetAntiSpoof"));
   conf.dns = LN_TRY(ParseDns(v));
-  if (const auto ipam = LN_TRY(v.Find("ipam"))) conf.ipam_type = LN_TRY(ipam->Optional<std::string>("type", ""));
+  if (const auto ipam = LN_TRY(v.Find("ipam")))
+    conf.ipam_type = LN_TRY(ipam->Optional<std::string>("type", ""));
   conf.mac = LN_TRY(ParseMac(v, request.args));
   LN_TRY(Check(conf));
   return conf;

@@ -6,10 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "cni/result.h"
 #include "linnet/base/ip.h"
 #include "linnet/base/json_view.h"
 #include "linnet/base/result.h"
+
+#include "cni/result.h"
 #include "plugins/plugin.h"
 
 namespace linnet::network {
@@ -32,14 +33,14 @@ struct BridgeConf {
   std::optional<cni::Dns> dns;  // set: in place of the IPAM plugin's
   std::string ipam_type;        // empty: layer 2 only
   std::optional<MacAddress> mac;
-  // linnet's own: the default network, and whether pods are held to their addresses (unset: in the daemon, where they have
-  // some).
+  // linnet's own: the default network, and whether pods are held to their addresses (unset: in the
+  // daemon, where they have some).
   bool routed = false;
   std::optional<bool> anti_spoof;
 };
 
-// runtimeConfig.mac wins over args.cni.mac wins over MAC in CNI_ARGS. Keys match without regard to case.
-// Errors: kInvalidArgument with the path in the configuration.
+// runtimeConfig.mac wins over args.cni.mac wins over MAC in CNI_ARGS. Keys match without regard to
+// case. Errors: kInvalidArgument with the path in the configuration.
 Result<BridgeConf> ParseBridgeConf(const PluginRequest& request);
 // What DEL and GC need of a configuration that may be wrong otherwise.
 std::string IpamTypeOf(const PluginRequest& request);

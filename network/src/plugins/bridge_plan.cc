@@ -15,8 +15,8 @@ Cidr DefaultRoute(Family family) {
 
 bool Contains(const std::vector<RouteSpec>& routes, const RouteSpec& route) {
   return std::any_of(routes.begin(), routes.end(), [&](const RouteSpec& r) {
-    return r.dst.Network() == route.dst.Network() && r.gw == route.gw && r.priority == route.priority &&
-           r.table.value_or(254) == route.table.value_or(254);
+    return r.dst.Network() == route.dst.Network() && r.gw == route.gw &&
+           r.priority == route.priority && r.table.value_or(254) == route.table.value_or(254);
   });
 }
 
@@ -78,7 +78,8 @@ void PlanRoutes(BridgePlan& plan, const BridgeConf& conf) {
 }  // namespace
 
 bool BridgePlan::has_v6() const {
-  return std::any_of(pod_addresses.begin(), pod_addresses.end(), [](const Cidr& c) { return c.family() == Family::kV6; });
+  return std::any_of(pod_addresses.begin(), pod_addresses.end(),
+                     [](const Cidr& c) { return c.family() == Family::kV6; });
 }
 
 std::vector<IpAddress> BridgePlan::addresses() const {
@@ -87,14 +88,15 @@ std::vector<IpAddress> BridgePlan::addresses() const {
   return out;
 }
 
-Result<BridgePlan> PlanBridge(const BridgeConf& conf, const std::optional<cni::AddResult>& ipam, const std::string& mac_seed,
-                              Setting setting) {
+Result<BridgePlan> PlanBridge(const BridgeConf& conf, const std::optional<cni::AddResult>& ipam,
+                              const std::string& mac_seed, Setting setting) {
   BridgePlan plan;
   if (ipam) {
     plan.result.ips = ipam->ips;
     plan.result.routes = ipam->routes;
     plan.result.dns = ipam->dns;
-    if (plan.result.ips.empty()) return FailedPrecondition("IPAM plugin returned missing IP config");
+    if (plan.result.ips.empty())
+      return FailedPrecondition("IPAM plugin returned missing IP config");
     for (cni::IpConfig& ip : plan.result.ips) LN_TRY(PlanAddress(plan, conf, ip));
     PlanRoutes(plan, conf);
   }
@@ -127,12 +129,14 @@ std::optional<Cidr> SubnetOf(const Json& conf, const IpAddress& address) {
   return std::nullopt;
 }
 
-Result<BridgePlan> PlanFromResult(const BridgeConf& conf, const Json& raw_conf, const cni::AddResult& result,
-                                  const std::string& ifname, const std::string& mac_seed, Setting setting) {
+Result<BridgePlan> PlanFromResult(const BridgeConf& conf, const Json& raw_conf,
+                                  const cni::AddResult& result, const std::string& ifname,
+                                  const std::string& mac_seed, Setting setting) {
   std::optional<cni::AddResult> ipam;
   std::optional<MacAddress> mac;
   const auto ours = [&](const std::optional<int>& index) {
-    if (!index || *index < 0 || static_cast<std::size_t>(*index) >= result.interfaces.size()) return !index;
+    if (!index || *index < 0 || static_cast<std::size_t>(*index) >= result.interfaces.size())
+      return !index;
     const cni::Interface& interface = result.interfaces[static_cast<std::size_t>(*index)];
     return interface.name == ifname && !interface.sandbox.empty();
   };
@@ -142,7 +146,8 @@ Result<BridgePlan> PlanFromResult(const BridgeConf& conf, const Json& raw_conf, 
     ipam->ips.push_back(ip);
     if (!conf.routed) continue;
     const auto subnet = SubnetOf(raw_conf, ip.address.address());
-    ipam->ips.back().address = Cidr(ip.address.address(), subnet ? subnet->prefix() : ip.address.prefix());
+    ipam->ips.back().address =
+        Cidr(ip.address.address(), subnet ? subnet->prefix() : ip.address.prefix());
   }
   for (const cni::Interface& interface : result.interfaces) {
     if (interface.name != ifname || interface.sandbox.empty()) continue;

@@ -35,9 +35,11 @@ class LoopbackPlugin final : public Plugin {
     LN_TRY(SetLoopback(socket, true));
     if (request.prev_result) return *request.prev_result;
     cni::AddResult result;
-    result.interfaces = {{.name = kName, .mac = "00:00:00:00:00:00", .sandbox = request.netns_path}};
+    result.interfaces = {
+        {.name = kName, .mac = "00:00:00:00:00:00", .sandbox = request.netns_path}};
     for (const LinkAddress& a : LN_TRY(socket.ListAddresses(socket.IndexOf(kName)))) {
-      if (!a.address.address().IsLoopback()) return FailedPrecondition("lo interface has a non-loopback address");
+      if (!a.address.address().IsLoopback())
+        return FailedPrecondition("lo interface has a non-loopback address");
       result.ips.push_back({.interface = 0, .address = a.address});
     }
     return result;
@@ -56,7 +58,10 @@ class LoopbackPlugin final : public Plugin {
     return SetLoopback(socket, false);
   }
 
-  Result<void> Gc(PluginContext&, const PluginRequest&, const std::vector<ValidAttachment>&) override { return Ok(); }
+  Result<void> Gc(PluginContext&, const PluginRequest&,
+                  const std::vector<ValidAttachment>&) override {
+    return Ok();
+  }
   Result<void> Status(PluginContext&, const PluginRequest&) override { return Ok(); }
 };
 

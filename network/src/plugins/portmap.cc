@@ -9,6 +9,7 @@
 #include "linnet/base/log.h"
 #include "linnet/base/rollback.h"
 #include "linnet/base/text.h"
+
 #include "netlink/conntrack.h"
 #include "netlink/host_network.h"
 #include "netlink/link_messages.h"
@@ -20,7 +21,9 @@
 namespace linnet::network {
 namespace {
 
-AttachmentKey KeyOf(const PluginRequest& request) { return {request.container_id, request.ifname, request.network}; }
+AttachmentKey KeyOf(const PluginRequest& request) {
+  return {request.container_id, request.ifname, request.network};
+}
 
 Result<PortmapConf> ConfOf(const PluginRequest& request) {
   return ParsePortmapConf(JsonView(*request.conf, "$", KeyMatch::kIgnoreCase));
@@ -36,14 +39,17 @@ bool BridgesCallNetfilter() {
 
 bool IsRoutedBridge(NftTable& nft, const std::string& bridge) {
   const auto elements = nft.Of("@" + bridge);
-  return elements && std::any_of(elements->begin(), elements->end(), [](const NftElement& e) { return e.set == "routed"; });
+  return elements && std::any_of(elements->begin(), elements->end(),
+                                 [](const NftElement& e) { return e.set == "routed"; });
 }
 
-// Where netfilter sees bridged frames (bridge-nf-call-iptables), it sends a frame for a host port on to the pod's port
-// directly: the way back to the port that it came from (hairpin) and to isolated ports has to be open.
+// Where netfilter sees bridged frames (bridge-nf-call-iptables), it sends a frame for a host port
+// on to the pod's port directly: the way back to the port that it came from (hairpin) and to
+// isolated ports has to be open.
 Result<void> OpenPort(HostNetwork& host, RouteSocket& socket, const Link& port) {
   char name[IF_NAMESIZE] = {};
-  if (::if_indextoname(port.master, name) == nullptr) return Ok();  // the bridge went away: CHECK will say so
+  if (::if_indextoname(port.master, name) == nullptr)
+    return Ok();  // the bridge went away: CHECK will say so
   PortFlags flags;
   if (IsRoutedBridge(host.nft(), name)) {
     if (port.isolated) flags.isolated = false;
@@ -89,8 +95,11 @@ class PortmapPlugin final : public Plugin {
     if (plan.ports.empty()) return *request.prev_result;
     HostNetwork& host = context.host;
     const std::string owner = OwnerText(KeyOf(request));
-    Rollback undo([](const std::string& what, const Error& error) { log::Debug("undo: " + what, {{"err", error}}); });
-    undo.Add("remove host ports", [&] { return host.nft().Remove(owner, NftTable::Part::kHostPorts); });
+    Rollback undo([](const std::string& what, const Error& error) {
+      log::Debug("undo: " + what, {{"err", error}});
+    });
+    undo.Add("remove host ports",
+             [&] { return host.nft().Remove(owner, NftTable::Part::kHostPorts); });
     LN_TRY(host.nft().Add(owner, plan.elements));
     LN_TRY(OpenWay(host, request));
     undo.Commit();
@@ -106,7 +115,8 @@ class PortmapPlugin final : public Plugin {
     for (const NftElement& element : plan.elements) {
       if (std::find(present.begin(), present.end(), element) != present.end()) continue;
       const auto port = ParseHostPort(element);
-      return FailedPrecondition((port ? Describe(*port) : "an element of set " + element.set) + " is missing in nftables");
+      return FailedPrecondition((port ? Describe(*port) : "an element of set " + element.set) +
+                                " is missing in nftables");
     }
     return Ok();
   }
@@ -126,14 +136,17 @@ class PortmapPlugin final : public Plugin {
   Result<void> Gc(PluginContext& context, const PluginRequest& request,
                   const std::vector<ValidAttachment>& valid) override {
     std::set<std::string> kept;
-    for (const ValidAttachment& a : valid) kept.insert(OwnerText(AttachmentKey{a.container_id, a.ifname, request.network}));
+    for (const ValidAttachment& a : valid)
+      kept.insert(OwnerText(AttachmentKey{a.container_id, a.ifname, request.network}));
     const std::string network = OwnerText(AttachmentKey{"", "", request.network}).substr(1);
     return context.host.nft().RemoveIf(
         [&](const std::string& owner) { return owner.ends_with(network) && !kept.contains(owner); },
         NftTable::Part::kHostPorts);
   }
 
-  Result<void> Status(PluginContext& context, const PluginRequest&) override { return context.host.Heal(); }
+  Result<void> Status(PluginContext& context, const PluginRequest&) override {
+    return context.host.Heal();
+  }
 
   Result<void> Restore(PluginContext& context, const PluginRequest& request) override {
     if (!request.prev_result) return Ok();

@@ -13,7 +13,9 @@ constexpr std::int64_t kMaxPort = 65535;
 
 Result<std::uint16_t> Port(const JsonView& item, const char* key, const char* name) {
   const auto value = LN_TRY(item.Optional<std::int64_t>(key, 0));
-  if (value <= 0 || value > kMaxPort) return InvalidArgument(std::string("Invalid ") + name + " port number: " + std::to_string(value));
+  if (value <= 0 || value > kMaxPort)
+    return InvalidArgument(std::string("Invalid ") + name +
+                           " port number: " + std::to_string(value));
   return static_cast<std::uint16_t>(value);
 }
 
@@ -44,14 +46,17 @@ Result<void> CheckBackend(const JsonView& conf) {
   const auto chain = LN_TRY(conf.Maybe<std::string>("externalSetMarkChain"));
   const auto bit = LN_TRY(conf.Maybe<std::int64_t>("markMasqBit"));
   if (chain && bit) return InvalidArgument("Cannot specify externalSetMarkChain and markMasqBit");
-  if (bit && (*bit < 0 || *bit > 31)) return InvalidArgument("MasqMarkBit must be between 0 and 31");
+  if (bit && (*bit < 0 || *bit > 31))
+    return InvalidArgument("MasqMarkBit must be between 0 and 31");
   if (backend == "nftables" && chain) {
     return InvalidArgument(
-        "nftables backend was requested but configuration contains iptables-specific options [externalSetMarkChain]");
+        "nftables backend was requested but configuration contains iptables-specific options "
+        "[externalSetMarkChain]");
   }
   for (const char* key : {"conditionsV4", "conditionsV6"}) {
     const auto conditions = LN_TRY(conf.Strings(key));
-    if (!conditions.empty()) return Error(Code::kUnimplemented, std::string("portmap: \"") + key + "\" is not supported");
+    if (!conditions.empty())
+      return Error(Code::kUnimplemented, std::string("portmap: \"") + key + "\" is not supported");
   }
   return Ok();
 }
@@ -75,7 +80,8 @@ PodAddresses AddressesOf(const cni::AddResult& result, const std::string& ifname
   PodAddresses out;
   for (const cni::IpConfig& ip : result.ips) {
     if (ip.interface) {
-      if (*ip.interface < 0 || static_cast<std::size_t>(*ip.interface) >= result.interfaces.size()) continue;
+      if (*ip.interface < 0 || static_cast<std::size_t>(*ip.interface) >= result.interfaces.size())
+        continue;
       const cni::Interface& interface = result.interfaces[static_cast<std::size_t>(*ip.interface)];
       if (interface.name != ifname || interface.sandbox.empty()) continue;
     }
@@ -92,12 +98,15 @@ Result<PortmapPlan> PlanPortmap(const PortmapConf& conf, const PodAddresses& pod
     bool any = false;
     for (const PortMap& map : conf.mappings) {
       if (map.host_ip && map.host_ip->family() != address->family()) continue;
-      HostPort port{.protocol = map.protocol, .port = map.host_port, .pod = *address, .pod_port = map.container_port};
+      HostPort port{.protocol = map.protocol,
+                    .port = map.host_port,
+                    .pod = *address,
+                    .pod_port = map.container_port};
       if (map.host_ip && !map.host_ip->IsUnspecified()) port.host_ip = map.host_ip;
       NftElement element = HostPortElement(port);
-      const auto same = std::find_if(plan.elements.begin(), plan.elements.end(), [&](const NftElement& e) {
-        return e.set == element.set && e.key == element.key;
-      });
+      const auto same = std::find_if(
+          plan.elements.begin(), plan.elements.end(),
+          [&](const NftElement& e) { return e.set == element.set && e.key == element.key; });
       any = true;
       if (same != plan.elements.end()) {
         if (same->data != element.data) return InvalidArgument(Describe(port) + " is mapped twice");

@@ -5,9 +5,10 @@
 #include <string>
 #include <vector>
 
-#include "cni/result.h"
 #include "linnet/base/ip.h"
 #include "linnet/base/json_view.h"
+
+#include "cni/result.h"
 #include "nft/elements.h"
 #include "plugins/plugin.h"
 
@@ -20,13 +21,15 @@ struct PortMap {
 };
 
 struct PortmapConf {
-  bool snat = true;      // from 127.0.0.1 and from the pod itself, with the host's address as the source
+  bool snat =
+      true;  // from 127.0.0.1 and from the pod itself, with the host's address as the source
   bool masq_all = false;
   std::vector<PortMap> mappings;
 };
 
-// Keys match without regard to case (go-cni sends "HostPort"). What only iptables could do is refused; marks, which it
-// needs to masquerade, are checked and not used. Errors: kInvalidArgument; kUnimplemented conditionsV4/V6.
+// Keys match without regard to case (go-cni sends "HostPort"). What only iptables could do is
+// refused; marks, which it needs to masquerade, are checked and not used. Errors: kInvalidArgument;
+// kUnimplemented conditionsV4/V6.
 Result<PortmapConf> ParsePortmapConf(const JsonView& conf);
 
 struct PodAddresses {

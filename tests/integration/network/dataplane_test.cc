@@ -2,9 +2,9 @@
 #include <arpa/inet.h>
 #include <sys/socket.h>
 
-#include "net_fixture.h"
-
 #include "linnet/base/file.h"
+
+#include "net_fixture.h"
 
 namespace linnet::network {
 namespace {
@@ -17,7 +17,8 @@ struct Variant {
   bool bridge_nf;
 };
 std::string NameOf(const ::testing::TestParamInfo<Variant>& info) {
-  return std::string(info.param.routed ? "routed" : "layer2") + (info.param.bridge_nf ? "_bridgenf" : "");
+  return std::string(info.param.routed ? "routed" : "layer2") +
+         (info.param.bridge_nf ? "_bridgenf" : "");
 }
 
 class DataPath : public NetTest, public ::testing::WithParamInterface<Variant> {
@@ -32,8 +33,8 @@ class DataPath : public NetTest, public ::testing::WithParamInterface<Variant> {
 };
 
 INSTANTIATE_TEST_SUITE_P(Modes, DataPath,
-                         ::testing::Values(Variant{true, false}, Variant{true, true}, Variant{false, false},
-                                           Variant{false, true}),
+                         ::testing::Values(Variant{true, false}, Variant{true, true},
+                                           Variant{false, false}, Variant{false, true}),
                          NameOf);
 
 TEST_P(DataPath, PodsReachEachOtherAndTheGateway) {
@@ -77,7 +78,8 @@ TEST_P(DataPath, HostPortsWorkFromEverywhere) {
   const auto starts = [](const std::optional<std::string>& answer, const std::string& tag) {
     return answer && answer->starts_with(tag);
   };
-  EXPECT_EQ(AskTcp(outside_, "198.51.100.1", 8080), "tcp ::ffff:198.51.100.2") << "clients outside keep their address";
+  EXPECT_EQ(AskTcp(outside_, "198.51.100.1", 8080), "tcp ::ffff:198.51.100.2")
+      << "clients outside keep their address";
   EXPECT_TRUE(starts(AskTcp(outside_, "2001:db8:100::1", 8080), "tcp 2001:db8:100::2"));
   EXPECT_TRUE(starts(AskUdp(outside_, "198.51.100.1", 5353), "udp "));
   EXPECT_TRUE(starts(AskTcp(kHost, "127.0.0.1", 8080), "tcp "));
@@ -97,7 +99,8 @@ TEST_P(DataPath, HostPortsWorkFromEverywhere) {
 
 TEST_P(DataPath, HostIpLimitsAHostPort) {
   MakeOutside();
-  Pod a = Add("pod-a", Conf(), R"([{"hostPort":8080,"containerPort":80,"protocol":"tcp","hostIP":"198.51.100.1"},
+  Pod a = Add("pod-a", Conf(),
+              R"([{"hostPort":8080,"containerPort":80,"protocol":"tcp","hostIP":"198.51.100.1"},
                                     {"hostPort":8081,"containerPort":80,"protocol":"tcp","hostIP":"127.0.0.1"}])");
   const Server tcp(Kind::kTcp, a.ns(), "0.0.0.0", 80, "a ");
   EXPECT_TRUE(AskTcp(outside_, "198.51.100.1", 8080));
@@ -124,10 +127,12 @@ TEST_P(DataPath, LoopbackOfTheHostStaysInside) {
   ASSERT_TRUE(AskTcp(kHost, "127.0.0.1", 8080));
   ASSERT_TRUE(AskTcp(kHost, "127.0.0.1", 9999));
   ASSERT_TRUE(Pin("/run/netns/attacker", a.ns()));
-  Sh("ip -n attacker addr del 127.0.0.1/8 dev lo; ip -n attacker route add 127.0.0.0/8 via 10.83.0.1 dev eth0 onlink;"
+  Sh("ip -n attacker addr del 127.0.0.1/8 dev lo; ip -n attacker route add 127.0.0.0/8 via "
+     "10.83.0.1 dev eth0 onlink;"
      "ip netns exec attacker sh -c 'echo 1 >/proc/sys/net/ipv4/conf/all/route_localnet';"
      "ip -n attacker route del table local local 127.0.0.0/8 dev lo 2>/dev/null || true");
-  EXPECT_EQ(Ask(Kind::kTcp, a.ns(), "127.0.0.1", 9999, std::chrono::milliseconds(500), a.v4), std::nullopt);
+  EXPECT_EQ(Ask(Kind::kTcp, a.ns(), "127.0.0.1", 9999, std::chrono::milliseconds(500), a.v4),
+            std::nullopt);
   ASSERT_TRUE(Unpin("/run/netns/attacker"));
 }
 
@@ -144,7 +149,8 @@ TEST_P(DataPath, UdpFlowsFollowTheHostPort) {
   ::setsockopt(client.get(), SOL_SOCKET, SO_RCVTIMEO, &limit, sizeof(limit));
   const auto ask = [&]() -> std::string {
     char buffer[64] = {};
-    if (::send(client.get(), "?", 1, 0) < 0) (void)::recv(client.get(), buffer, sizeof(buffer), MSG_DONTWAIT);
+    if (::send(client.get(), "?", 1, 0) < 0)
+      (void)::recv(client.get(), buffer, sizeof(buffer), MSG_DONTWAIT);
     const ssize_t n = ::recv(client.get(), buffer, sizeof(buffer) - 1, 0);
     return n > 0 ? std::string(buffer, static_cast<std::size_t>(n)) : "";
   };

@@ -9,10 +9,10 @@
 #include <cstring>
 #include <numeric>
 
-#include "net_fixture.h"
-
 #include "linnet/base/file.h"
 #include "linnet/base/text.h"
+
+#include "net_fixture.h"
 #include "netlink/names.h"
 #include "nft/nft_table.h"
 
@@ -26,10 +26,13 @@ class Lifecycle : public NetTest {
  protected:
   // Everything of pods that can be seen on the host: links, elements.
   static std::string Census() {
-    return ShAny("ip -o link show type veth | grep -v -e outside -e uplink | sed 's/^[0-9]*: \\([^@]*\\).*/\\1/'; "
-                 "nft list ruleset | grep -c comment.*pod-");
+    return ShAny(
+        "ip -o link show type veth | grep -v -e outside -e uplink | sed 's/^[0-9]*: "
+        "\\([^@]*\\).*/\\1/'; "
+        "nft list ruleset | grep -c comment.*pod-");
   }
-  static bool Eventually(const std::function<bool()>& check, std::chrono::milliseconds limit = 1000ms) {
+  static bool Eventually(const std::function<bool()>& check,
+                         std::chrono::milliseconds limit = 1000ms) {
     const auto end = std::chrono::steady_clock::now() + limit;
     while (!check()) {
       if (std::chrono::steady_clock::now() > end) return false;
@@ -71,7 +74,8 @@ TEST_F(Lifecycle, DelWorksWithoutBridgeAndNamespace) {
   EXPECT_TRUE(Ping(b.ns(), "10.83.0.1"));
 }
 
-// The old pod is alive and has its address: the new one with the same address is the one that answers.
+// The old pod is alive and has its address: the new one with the same address is the one that
+// answers.
 TEST_F(Lifecycle, AnAddressIsFreeAsSoonAsDelReturns) {
   for (const std::string& conf : {RoutedConf(), Layer2Conf()}) {
     Pod old = Add("pod-old", conf);
@@ -109,7 +113,8 @@ TEST_F(Lifecycle, ALayer2BridgeHasOneAddressUnlessForced) {
   ipam_.v6 = false;
   auto refused = TryAdd("pod-b", Layer2Conf());
   ASSERT_FALSE(refused);
-  EXPECT_NE(refused.error().message().find("\"cni0\" already has an IP address different from 10.99.7.1/16"),
+  EXPECT_NE(refused.error().message().find(
+                "\"cni0\" already has an IP address different from 10.99.7.1/16"),
             std::string::npos)
       << refused.error().message();
   Pod b = Add("pod-c", Layer2Conf(R"("forceAddress":true,)"));
@@ -118,7 +123,8 @@ TEST_F(Lifecycle, ALayer2BridgeHasOneAddressUnlessForced) {
 }
 
 TEST_F(Lifecycle, Layer2WithoutAddressesJustConnects) {
-  const std::string conf = R"({"name":"net","type":"bridge","bridge":"cni0","hairpinMode":true,"portIsolation":true,"mtu":1400})";
+  const std::string conf =
+      R"({"name":"net","type":"bridge","bridge":"cni0","hairpinMode":true,"portIsolation":true,"mtu":1400})";
   Pod a = Add("pod-a", conf);
   EXPECT_TRUE(a.result.ips.empty());
   EXPECT_EQ(Sh("ip -4 -o addr show cni0"), "");
@@ -135,9 +141,11 @@ TEST_F(Lifecycle, Layer2WithoutAddressesJustConnects) {
 TEST_F(Lifecycle, VlansNameWhatTheKernelLacks) {
   auto pod = TryAdd("pod-a", R"({"name":"net","type":"bridge","bridge":"cni0","vlan":100})");
   if (pod) {
-    EXPECT_NE(Sh("bridge vlan show dev " + host_->LinkName("pod-a", "eth0")).find("100 PVID"), std::string::npos);
+    EXPECT_NE(Sh("bridge vlan show dev " + host_->LinkName("pod-a", "eth0")).find("100 PVID"),
+              std::string::npos);
   } else {
-    EXPECT_NE(pod.error().message().find("CONFIG_BRIDGE_VLAN_FILTERING"), std::string::npos) << pod.error().message();
+    EXPECT_NE(pod.error().message().find("CONFIG_BRIDGE_VLAN_FILTERING"), std::string::npos)
+        << pod.error().message();
     EXPECT_TRUE(Eventually([] { return IsEmpty(); })) << Census();
   }
 }
@@ -150,13 +158,16 @@ TEST_F(Lifecycle, TheResultIsUpstreams) {
   EXPECT_EQ(a.result.interfaces[2].name, "eth0");
   EXPECT_EQ(a.result.interfaces[2].sandbox, "/run/netns/pod-a");
   ASSERT_TRUE(Pin("/run/netns/look", a.ns()));
-  for (const auto& [show, interface] : {std::pair(std::string("ip link show cni0"), 0U),
-                                        std::pair("ip link show " + a.result.interfaces[1].name, 1U),
-                                        std::pair(std::string("ip -n look link show eth0"), 2U)}) {
-    EXPECT_NE(Sh(show).find("link/ether " + a.result.interfaces[interface].mac), std::string::npos) << show;
+  for (const auto& [show, interface] :
+       {std::pair(std::string("ip link show cni0"), 0U),
+        std::pair("ip link show " + a.result.interfaces[1].name, 1U),
+        std::pair(std::string("ip -n look link show eth0"), 2U)}) {
+    EXPECT_NE(Sh(show).find("link/ether " + a.result.interfaces[interface].mac), std::string::npos)
+        << show;
   }
   EXPECT_NE(Sh("ip -n look route").find("default via 10.83.0.1 dev eth0"), std::string::npos);
-  EXPECT_NE(Sh("ip -n look -6 addr show eth0").find("scope link"), std::string::npos) << "a link-local address, as usual";
+  EXPECT_NE(Sh("ip -n look -6 addr show eth0").find("scope link"), std::string::npos)
+      << "a link-local address, as usual";
   ASSERT_TRUE(Unpin("/run/netns/look"));
 }
 
@@ -167,11 +178,13 @@ TEST_F(Lifecycle, ForwardingKeepsRouterAdvertisements) {
   StartHost();
   Pod a = Add("pod-a", RoutedConf());
   EXPECT_EQ(Trim(Sh("cat /proc/sys/net/ipv6/conf/uplink0/accept_ra")), "2");
-  EXPECT_EQ(Trim(Sh("cat /proc/sys/net/ipv6/conf/all/forwarding /proc/sys/net/ipv4/ip_forward")), "1\n1");
+  EXPECT_EQ(Trim(Sh("cat /proc/sys/net/ipv6/conf/all/forwarding /proc/sys/net/ipv4/ip_forward")),
+            "1\n1");
   EXPECT_EQ(Trim(Sh("cat /proc/sys/net/ipv6/conf/linnet0/accept_ra")), "0");
   const std::string memory = Sh("cat " + state_dir_ + "/sysctls");
-  for (const char* line : {"/proc/sys/net/ipv6/conf/uplink0/accept_ra 1\n", "/proc/sys/net/ipv6/conf/all/forwarding 0\n",
-                           "/proc/sys/net/ipv4/ip_forward 0\n"}) {
+  for (const char* line :
+       {"/proc/sys/net/ipv6/conf/uplink0/accept_ra 1\n",
+        "/proc/sys/net/ipv6/conf/all/forwarding 0\n", "/proc/sys/net/ipv4/ip_forward 0\n"}) {
     EXPECT_NE(memory.find(line), std::string::npos) << memory;
   }
 }
@@ -190,7 +203,8 @@ TEST_F(Lifecycle, AFailedAddLeavesNothing) {
   const Json conf = *ParseJson(RoutedConf());
   auto result = bridge_->Add(context, RequestFor("pod-b", *ns, conf));
   ASSERT_FALSE(result);
-  EXPECT_NE(result.error().message().find("already exists"), std::string::npos) << result.error().message();
+  EXPECT_NE(result.error().message().find("already exists"), std::string::npos)
+      << result.error().message();
   EXPECT_TRUE(ipam_.leases.empty());
   EXPECT_TRUE(Eventually([] { return IsEmpty(); })) << Census();
   ASSERT_TRUE(Unpin("/run/netns/taken"));
@@ -208,8 +222,9 @@ TEST_F(Lifecycle, ARepeatedAddTakesThePlaceOfTheFirst) {
 TEST_F(Lifecycle, AHostPortHasOneOwner) {
   Pod a = Add("pod-a", RoutedConf(), R"([{"hostPort":8080,"containerPort":80,"protocol":"tcp"}])");
   const Server server(Kind::kTcp, a.ns(), "0.0.0.0", 80, "a ");
-  for (const char* ports : {R"([{"hostPort":8080,"containerPort":81,"protocol":"tcp"}])",
-                            R"([{"hostPort":8080,"containerPort":80,"protocol":"tcp","hostIP":"127.0.0.1"}])"}) {
+  for (const char* ports :
+       {R"([{"hostPort":8080,"containerPort":81,"protocol":"tcp"}])",
+        R"([{"hostPort":8080,"containerPort":80,"protocol":"tcp","hostIP":"127.0.0.1"}])"}) {
     auto b = TryAdd("pod-b", RoutedConf(), ports);
     ASSERT_FALSE(b) << ports;
     EXPECT_TRUE(b.error().Is(Code::kAlreadyExists));
@@ -250,21 +265,26 @@ TEST_F(Lifecycle, TheTableHealsAfterAFlush) {
 TEST_F(Lifecycle, RecoveryKeepsTheKnownAndSweepsTheRest) {
   Pod a = Add("pod-a", RoutedConf(), R"([{"hostPort":8080,"containerPort":80,"protocol":"tcp"}])");
   Pod b = Add("pod-b", RoutedConf(), R"([{"hostPort":8081,"containerPort":80,"protocol":"tcp"}])");
-  Sh("ip link add lnother type veth peer name lnother2; ip link set lnother alias 'linnet-ab3d pod-x/eth0/net'");
+  Sh("ip link add lnother type veth peer name lnother2; ip link set lnother alias 'linnet-ab3d "
+     "pod-x/eth0/net'");
   const Server server(Kind::kTcp, a.ns(), "0.0.0.0", 80, "a ");
   StartHost();
   auto recovered = host_->Recover({"pod-a"});
   ASSERT_TRUE(recovered) << recovered.error().message();
   EXPECT_TRUE(AskTcp(kHost, "127.0.0.1", 8080));
   EXPECT_TRUE(Ping(a.ns(), "10.83.0.1"));
-  EXPECT_EQ(ShAny("ip link show " + host_->LinkName("pod-b", "eth0")).find("does not exist") == std::string::npos, false);
+  EXPECT_EQ(ShAny("ip link show " + host_->LinkName("pod-b", "eth0")).find("does not exist") ==
+                std::string::npos,
+            false);
   EXPECT_EQ(Sh("nft list ruleset").find("pod-b"), std::string::npos);
-  EXPECT_NE(Sh("ip -o link show lnother").find("lnother"), std::string::npos) << "another instance's";
+  EXPECT_NE(Sh("ip -o link show lnother").find("lnother"), std::string::npos)
+      << "another instance's";
   Sh("ip link del lnother");
   auto restored = Restore(a);
   EXPECT_TRUE(restored) << restored.error().message();
   // The freed port is there for others; the kept one is not.
-  EXPECT_FALSE(TryAdd("pod-c", RoutedConf(), R"([{"hostPort":8080,"containerPort":80,"protocol":"tcp"}])"));
+  EXPECT_FALSE(
+      TryAdd("pod-c", RoutedConf(), R"([{"hostPort":8080,"containerPort":80,"protocol":"tcp"}])"));
   Pod d = Add("pod-d", RoutedConf(), R"([{"hostPort":8081,"containerPort":80,"protocol":"tcp"}])");
   Del(a);
   Del(d);
@@ -295,11 +315,13 @@ TEST_F(Lifecycle, GarbageCollectionKeepsWhatIsValid) {
   ASSERT_TRUE(done) << done.error().message();
   EXPECT_TRUE(Ping(a.ns(), "10.83.0.1"));
   EXPECT_EQ(Sh("nft list ruleset").find("pod-b"), std::string::npos);
-  EXPECT_NE(ShAny("ip link show " + host_->LinkName("pod-b", "eth0")).find("does not exist"), std::string::npos);
+  EXPECT_NE(ShAny("ip link show " + host_->LinkName("pod-b", "eth0")).find("does not exist"),
+            std::string::npos);
 }
 
 TEST_F(Lifecycle, ExecutedPluginsShareATableOfTheirOwn) {
-  Pod daemon = Add("pod-d", RoutedConf(), R"([{"hostPort":8080,"containerPort":80,"protocol":"tcp"}])");
+  Pod daemon =
+      Add("pod-d", RoutedConf(), R"([{"hostPort":8080,"containerPort":80,"protocol":"tcp"}])");
   auto daemons_host = std::move(host_);
   StartHost(NftMode::kExec);
   ipam_.v4_base = "10.84.0.";
@@ -308,15 +330,19 @@ TEST_F(Lifecycle, ExecutedPluginsShareATableOfTheirOwn) {
   const Server server(Kind::kTcp, a.ns(), "0.0.0.0", 80, "a ");
   EXPECT_TRUE(AskTcp(kHost, "127.0.0.1", 9090));
   EXPECT_NE(Sh("nft list table inet linnet-cni").find("pod-a"), std::string::npos);
-  EXPECT_EQ(ShAny("nft list table bridge linnet-cni").find("pod-a"), std::string::npos) << "upstream's behaviour: no guard";
+  EXPECT_EQ(ShAny("nft list table bridge linnet-cni").find("pod-a"), std::string::npos)
+      << "upstream's behaviour: no guard";
   // Each respects the other's ports.
-  auto taken = TryAdd("pod-b", Layer2Conf(), R"([{"hostPort":8080,"containerPort":80,"protocol":"tcp"}])");
+  auto taken =
+      TryAdd("pod-b", Layer2Conf(), R"([{"hostPort":8080,"containerPort":80,"protocol":"tcp"}])");
   ASSERT_FALSE(taken);
   EXPECT_NE(taken.error().message().find("pod-d"), std::string::npos) << taken.error().message();
   auto execs_host = std::exchange(host_, std::move(daemons_host));
-  auto also_taken = TryAdd("pod-e", RoutedConf(), R"([{"hostPort":9090,"containerPort":80,"protocol":"tcp"}])");
+  auto also_taken =
+      TryAdd("pod-e", RoutedConf(), R"([{"hostPort":9090,"containerPort":80,"protocol":"tcp"}])");
   ASSERT_FALSE(also_taken);
-  EXPECT_NE(also_taken.error().message().find("pod-a"), std::string::npos) << also_taken.error().message();
+  EXPECT_NE(also_taken.error().message().find("pod-a"), std::string::npos)
+      << also_taken.error().message();
   std::swap(execs_host, host_);
   auto checked = Check(a);
   EXPECT_TRUE(checked) << checked.error().message();
@@ -326,18 +352,21 @@ TEST_F(Lifecycle, ExecutedPluginsShareATableOfTheirOwn) {
   std::swap(execs_host, host_);
 }
 
-// Twenty at once on a host without the bridge: one bridge with its address, all reachable; and one winner of a port.
+// Twenty at once on a host without the bridge: one bridge with its address, all reachable; and one
+// winner of a port.
 TEST_F(Lifecycle, PodsMayComeAtOnce) {
   constexpr int kPods = 20;
   const Json conf = *ParseJson(RoutedConf());
   std::vector<UniqueFd> spaces;
-  std::vector<Result<cni::AddResult>> results(kPods, Result<cni::AddResult>(Internal("did not run")));
+  std::vector<Result<cni::AddResult>> results(kPods,
+                                              Result<cni::AddResult>(Internal("did not run")));
   std::atomic<int> winners{0}, refused{0};
   for (int i = 0; i < kPods; ++i) {
     auto ns = NewNetns();
     ASSERT_TRUE(ns);
     spaces.push_back(*std::move(ns));
-    ipam_.leases["pod-" + std::to_string(i)] = ipam_.next++;  // the test's IPAM plugin is no thread's friend
+    ipam_.leases["pod-" + std::to_string(i)] =
+        ipam_.next++;  // the test's IPAM plugin is no thread's friend
   }
   {
     std::vector<std::jthread> threads;
@@ -386,7 +415,8 @@ void SendFrame(FdRef netns, const std::string& frame) {
   to.sll_ifindex = static_cast<int>(index);
   to.sll_halen = 6;
   std::memcpy(to.sll_addr, frame.data(), 6);
-  ASSERT_EQ(::sendto(fd.get(), frame.data(), frame.size(), 0, reinterpret_cast<const sockaddr*>(&to), sizeof(to)),
+  ASSERT_EQ(::sendto(fd.get(), frame.data(), frame.size(), 0,
+                     reinterpret_cast<const sockaddr*>(&to), sizeof(to)),
             static_cast<ssize_t>(frame.size()))
       << std::strerror(errno);
 }
@@ -401,7 +431,8 @@ class Sniffer {
       at.sll_family = AF_PACKET;
       at.sll_protocol = htons(ETH_P_ALL);
       at.sll_ifindex = static_cast<int>(::if_nametoindex(interface));
-      if (::bind(fd_.get(), reinterpret_cast<const sockaddr*>(&at), sizeof(at)) < 0) return Error::FromErrno(errno, "bind");
+      if (::bind(fd_.get(), reinterpret_cast<const sockaddr*>(&at), sizeof(at)) < 0)
+        return Error::FromErrno(errno, "bind");
       return Ok();
     };
     auto done = netns.valid() ? VisitNetns(netns, open) : open();
@@ -412,7 +443,8 @@ class Sniffer {
     while (std::chrono::steady_clock::now() < end) {
       char buffer[2048];
       const ssize_t n = ::recv(fd_.get(), buffer, sizeof(buffer), 0);
-      if (n > 0 && std::string(buffer, static_cast<std::size_t>(n)).find(mark) != std::string::npos) return true;
+      if (n > 0 && std::string(buffer, static_cast<std::size_t>(n)).find(mark) != std::string::npos)
+        return true;
       if (n <= 0) std::this_thread::sleep_for(2ms);
     }
     return false;
@@ -422,23 +454,27 @@ class Sniffer {
   UniqueFd fd_;
 };
 
-std::string Bytes(const MacAddress& mac) { return {reinterpret_cast<const char*>(mac.bytes().data()), 6}; }
+std::string Bytes(const MacAddress& mac) {
+  return {reinterpret_cast<const char*>(mac.bytes().data()), 6};
+}
 std::string Bytes(const std::string& ip) {
   const IpAddress address = *IpAddress::Parse(ip);
   return {reinterpret_cast<const char*>(address.bytes().data()), address.bytes().size()};
 }
-MacAddress MacOf(const Pod& pod, std::size_t interface) { return *MacAddress::Parse(pod.result.interfaces[interface].mac); }
+MacAddress MacOf(const Pod& pod, std::size_t interface) {
+  return *MacAddress::Parse(pod.result.interfaces[interface].mac);
+}
 
 constexpr std::string_view kMark = "linnet-spoof-mark";
 
-std::string Arp(const MacAddress& to, const MacAddress& from, const MacAddress& sender, const std::string& sender_ip,
-                const std::string& target_ip) {
-  return Bytes(to) + Bytes(from) + std::string("\x08\x06\x00\x01\x08\x00\x06\x04\x00\x02", 10) + Bytes(sender) + Bytes(sender_ip) +
-         Bytes(to) + Bytes(target_ip) + std::string(kMark);
+std::string Arp(const MacAddress& to, const MacAddress& from, const MacAddress& sender,
+                const std::string& sender_ip, const std::string& target_ip) {
+  return Bytes(to) + Bytes(from) + std::string("\x08\x06\x00\x01\x08\x00\x06\x04\x00\x02", 10) +
+         Bytes(sender) + Bytes(sender_ip) + Bytes(to) + Bytes(target_ip) + std::string(kMark);
 }
 
-std::string Udp4(const MacAddress& to, const MacAddress& from, const std::string& source, const std::string& destination,
-                 std::uint16_t source_port, std::uint16_t port) {
+std::string Udp4(const MacAddress& to, const MacAddress& from, const std::string& source,
+                 const std::string& destination, std::uint16_t source_port, std::uint16_t port) {
   std::string ip("\x45\0\0\0\0\0\0\0\x40\x11\0\0", 12);
   ip += Bytes(source) + Bytes(destination);
   const std::size_t total = ip.size() + 8 + kMark.size();
@@ -446,7 +482,8 @@ std::string Udp4(const MacAddress& to, const MacAddress& from, const std::string
   ip[3] = static_cast<char>(total & 0xffU);
   unsigned sum = 0;
   for (std::size_t i = 0; i < 20; i += 2) {
-    sum += static_cast<unsigned>(static_cast<unsigned char>(ip[i])) << 8U | static_cast<unsigned char>(ip[i + 1]);
+    sum += static_cast<unsigned>(static_cast<unsigned char>(ip[i])) << 8U |
+           static_cast<unsigned char>(ip[i + 1]);
   }
   while (sum > 0xffff) sum = (sum & 0xffffU) + (sum >> 16U);
   ip[10] = static_cast<char>(~sum >> 8U & 0xffU);
@@ -460,8 +497,8 @@ std::string Udp4(const MacAddress& to, const MacAddress& from, const std::string
   return Bytes(to) + Bytes(from) + std::string("\x08\x00", 2) + ip + udp + std::string(kMark);
 }
 
-std::string Icmp6(const MacAddress& to, const MacAddress& from, const std::string& source, const std::string& destination,
-                  std::uint8_t type, const std::string& target) {
+std::string Icmp6(const MacAddress& to, const MacAddress& from, const std::string& source,
+                  const std::string& destination, std::uint8_t type, const std::string& target) {
   std::string body;
   body += static_cast<char>(type);
   body += std::string(7, '\0') + Bytes(target) + std::string(kMark);
@@ -499,9 +536,11 @@ TEST_P(Spoofing, NoForgedFrameReachesNeighbourOrHost) {
       {"neighbour advertisement", Icmp6(gateway, mine, a.v6, "fd00:83::1", 136, b.v6)},
       {"neighbour advertisement from nowhere", Icmp6(gateway, mine, "::", "fd00:83::1", 136, b.v6)},
       {"foreign IPv6 source", Icmp6(gateway, mine, b.v6, "fd00:83::1", 128, "::")},
-      {"unknown protocol", Bytes(all) + Bytes(mine) + "\x88\xb5" + std::string(kMark) + std::string(40, 'x')},
-      {"spanning tree", std::string("\x01\x80\xc2\x00\x00\x00", 6) + Bytes(mine) + std::string("\x00\x26\x42\x42\x03", 5) +
-                            std::string(kMark) + std::string(40, '\0')},
+      {"unknown protocol",
+       Bytes(all) + Bytes(mine) + "\x88\xb5" + std::string(kMark) + std::string(40, 'x')},
+      {"spanning tree", std::string("\x01\x80\xc2\x00\x00\x00", 6) + Bytes(mine) +
+                            std::string("\x00\x26\x42\x42\x03", 5) + std::string(kMark) +
+                            std::string(40, '\0')},
   };
   for (const auto& [what, frame] : frames) {
     Sniffer at_b(b.ns(), "eth0");
@@ -521,8 +560,10 @@ TEST_F(Lifecycle, RoutedPodsMeetOnlyInTheForwardHook) {
   for (const char* bridge_nf : {"0", "1"}) {
     Sh(std::string("echo ") + bridge_nf + " >/proc/sys/net/bridge/bridge-nf-call-iptables");
     Pod a = Add("pod-a", RoutedConf());
-    Pod b = Add("pod-b", RoutedConf(), R"([{"hostPort":8080,"containerPort":80,"protocol":"tcp"}])");
-    Sh("nft 'table inet police { chain forward { type filter hook forward priority 0; ip daddr " + b.v4 + " drop; }; }'");
+    Pod b =
+        Add("pod-b", RoutedConf(), R"([{"hostPort":8080,"containerPort":80,"protocol":"tcp"}])");
+    Sh("nft 'table inet police { chain forward { type filter hook forward priority 0; ip daddr " +
+       b.v4 + " drop; }; }'");
     EXPECT_FALSE(Ping(a.ns(), b.v4));
     const Server server(Kind::kTcp, b.ns(), "0.0.0.0", 80);
     EXPECT_FALSE(AskTcp(a.ns(), b.v4, 80));
@@ -541,8 +582,11 @@ TEST_F(Lifecycle, NetworksAreApartExceptForPublishedPorts) {
   Pod a = Add("pod-a", RoutedConf());
   ipam_.v4_base = "10.84.0.";
   ipam_.v6_base = "fd00:84::";
-  Pod b = Add("pod-b", R"({"cniVersion":"1.1.0","name":"two","type":"bridge","bridge":"cni1","isDefaultGateway":true,
-    "ipMasq":true,"ipam":{"type":"host-local"}})", R"([{"hostPort":8080,"containerPort":80,"protocol":"tcp"}])");
+  Pod b = Add(
+      "pod-b",
+      R"({"cniVersion":"1.1.0","name":"two","type":"bridge","bridge":"cni1","isDefaultGateway":true,
+    "ipMasq":true,"ipam":{"type":"host-local"}})",
+      R"([{"hostPort":8080,"containerPort":80,"protocol":"tcp"}])");
   const Server server(Kind::kTcp, b.ns(), "0.0.0.0", 80);
   EXPECT_FALSE(AskTcp(a.ns(), b.v4, 80));
   EXPECT_FALSE(Ping(b.ns(), a.v4));
@@ -551,7 +595,8 @@ TEST_F(Lifecycle, NetworksAreApartExceptForPublishedPorts) {
 
 // Docker's way to be alone: FORWARD drops what it does not know.
 TEST_F(Lifecycle, PodsAreForwardedWhereIptablesDropsByPolicy) {
-  if (ShAny("iptables -V").find("nf_tables") == std::string::npos) GTEST_SKIP() << "no iptables-nft";
+  if (ShAny("iptables -V").find("nf_tables") == std::string::npos)
+    GTEST_SKIP() << "no iptables-nft";
   Sh("iptables -P FORWARD DROP; ip6tables -P FORWARD DROP");
   MakeOutside();
   Pod a = Add("pod-a", RoutedConf());
@@ -561,7 +606,8 @@ TEST_F(Lifecycle, PodsAreForwardedWhereIptablesDropsByPolicy) {
   EXPECT_TRUE(Ping(a.ns(), b.v4));
   EXPECT_TRUE(PingSoon(a.ns(), b.v6));
   // iptables can read them, and an administrator's rule comes first.
-  EXPECT_NE(Sh("iptables -S FORWARD").find("-A FORWARD -i linnet0 "), std::string::npos) << Sh("iptables -S FORWARD");
+  EXPECT_NE(Sh("iptables -S FORWARD").find("-A FORWARD -i linnet0 "), std::string::npos)
+      << Sh("iptables -S FORWARD");
   Sh("iptables -I FORWARD -d 198.51.100.2 -j DROP");
   EXPECT_FALSE(AskTcp(a.ns(), "198.51.100.2", 80));
   Sh("iptables -D FORWARD -d 198.51.100.2 -j DROP");
@@ -595,7 +641,8 @@ TEST_F(Lifecycle, CostOfAddAndDel) {
   const Json conf = *ParseJson(RoutedConf());
   auto context = Context();
   const auto since = [](auto begin) {
-    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+    return std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin)
+        .count();
   };
   const Json loopback = *ParseJson(R"({"cniVersion":"1.1.0","name":"lo","type":"loopback"})");
   for (int i = 0; i < kPods; ++i) {
@@ -623,9 +670,11 @@ TEST_F(Lifecycle, CostOfAddAndDel) {
   std::sort(add.begin(), add.end());
   std::sort(del.begin(), del.end());
   std::sort(add_cpu.begin(), add_cpu.end());
-  std::printf("ADD (lo + bridge, dual stack) ms: min %.2f p50 %.2f p90 %.2f max %.2f, cpu p50 %.2f\nDEL ms: p50 %.2f p90 %.2f max %.2f\ndrain ms %.0f\n",
-              add.front(), add[kPods / 2], add[kPods * 9 / 10], add.back(), add_cpu[kPods / 2],
-              del[kPods / 2], del[kPods * 9 / 10], del.back(), since(drain));
+  std::printf(
+      "ADD (lo + bridge, dual stack) ms: min %.2f p50 %.2f p90 %.2f max %.2f, cpu p50 %.2f\nDEL "
+      "ms: p50 %.2f p90 %.2f max %.2f\ndrain ms %.0f\n",
+      add.front(), add[kPods / 2], add[kPods * 9 / 10], add.back(), add_cpu[kPods / 2],
+      del[kPods / 2], del[kPods * 9 / 10], del.back(), since(drain));
   // Far above what is expected: other things run on the machine of a test.
   EXPECT_LT(add[kPods / 2], 20.0);
   EXPECT_LT(del[kPods / 2], 20.0);

@@ -46,9 +46,11 @@ Endpoint EndpointOf(const std::string& address, std::uint16_t port) {
 std::string TextOf(const sockaddr_storage& storage) {
   std::array<char, INET6_ADDRSTRLEN> text{};
   if (storage.ss_family == AF_INET) {
-    ::inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(&storage)->sin_addr, text.data(), text.size());
+    ::inet_ntop(AF_INET, &reinterpret_cast<const sockaddr_in*>(&storage)->sin_addr, text.data(),
+                text.size());
   } else {
-    ::inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6*>(&storage)->sin6_addr, text.data(), text.size());
+    ::inet_ntop(AF_INET6, &reinterpret_cast<const sockaddr_in6*>(&storage)->sin6_addr, text.data(),
+                text.size());
   }
   return text.data();
 }
@@ -81,7 +83,8 @@ std::string ShAny(const std::string& command) {
   FILE* pipe = ::popen((command + " 2>&1").c_str(), "r");
   std::string out;
   std::array<char, 4096> buffer{};
-  for (std::size_t n = 0; (n = std::fread(buffer.data(), 1, buffer.size(), pipe)) > 0;) out.append(buffer.data(), n);
+  for (std::size_t n = 0; (n = std::fread(buffer.data(), 1, buffer.size(), pipe)) > 0;)
+    out.append(buffer.data(), n);
   const int status = ::pclose(pipe);
   if (status != 0) out += "[failed]";
   return out;
@@ -95,13 +98,15 @@ std::string Sh(const std::string& command) {
 
 // --- Server
 
-Server::Server(Kind kind, FdRef netns, const std::string& address, std::uint16_t port, std::string tag)
+Server::Server(Kind kind, FdRef netns, const std::string& address, std::uint16_t port,
+               std::string tag)
     : kind_(kind), tag_(std::move(tag)) {
   const Endpoint at = EndpointOf(address, port);
   socket_ = SocketIn(netns, at.storage.ss_family, kind == Kind::kTcp ? SOCK_STREAM : SOCK_DGRAM);
   const int on = 1;
   (void)::setsockopt(socket_.get(), SOL_SOCKET, SO_REUSEADDR, &on, sizeof(on));
-  EXPECT_EQ(::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&at.storage), at.length), 0) << std::strerror(errno);
+  EXPECT_EQ(::bind(socket_.get(), reinterpret_cast<const sockaddr*>(&at.storage), at.length), 0)
+      << std::strerror(errno);
   if (kind == Kind::kTcp) {
     EXPECT_EQ(::listen(socket_.get(), 16), 0);
   }
@@ -119,29 +124,37 @@ void Server::Loop() {
     sockaddr_storage from{};
     socklen_t length = sizeof(from);
     if (kind_ == Kind::kTcp) {
-      const UniqueFd client(::accept4(socket_.get(), reinterpret_cast<sockaddr*>(&from), &length, SOCK_CLOEXEC));
+      const UniqueFd client(
+          ::accept4(socket_.get(), reinterpret_cast<sockaddr*>(&from), &length, SOCK_CLOEXEC));
       if (client) (void)WriteAll(client, tag_ + TextOf(from));
     } else {
       std::array<char, 64> buffer{};
-      if (::recvfrom(socket_.get(), buffer.data(), buffer.size(), 0, reinterpret_cast<sockaddr*>(&from), &length) < 0) continue;
+      if (::recvfrom(socket_.get(), buffer.data(), buffer.size(), 0,
+                     reinterpret_cast<sockaddr*>(&from), &length) < 0)
+        continue;
       const std::string answer = tag_ + TextOf(from);
-      (void)::sendto(socket_.get(), answer.data(), answer.size(), 0, reinterpret_cast<const sockaddr*>(&from), length);
+      (void)::sendto(socket_.get(), answer.data(), answer.size(), 0,
+                     reinterpret_cast<const sockaddr*>(&from), length);
     }
   }
 }
 
-std::optional<std::string> Ask(Server::Kind kind, FdRef netns, const std::string& address, std::uint16_t port,
-                               std::chrono::milliseconds limit, const std::string& source) {
+std::optional<std::string> Ask(Server::Kind kind, FdRef netns, const std::string& address,
+                               std::uint16_t port, std::chrono::milliseconds limit,
+                               const std::string& source) {
   const Endpoint to = EndpointOf(address, port);
   const UniqueFd fd =
-      SocketIn(netns, to.storage.ss_family, (kind == Server::Kind::kTcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK);
+      SocketIn(netns, to.storage.ss_family,
+               (kind == Server::Kind::kTcp ? SOCK_STREAM : SOCK_DGRAM) | SOCK_NONBLOCK);
   if (!source.empty()) {
     const int on = 1;
     (void)::setsockopt(fd.get(), SOL_IP, IP_FREEBIND, &on, sizeof(on));
     const Endpoint from = EndpointOf(source, 0);
-    EXPECT_EQ(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&from.storage), from.length), 0) << std::strerror(errno);
+    EXPECT_EQ(::bind(fd.get(), reinterpret_cast<const sockaddr*>(&from.storage), from.length), 0)
+        << std::strerror(errno);
   }
-  const int connected = ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&to.storage), to.length);
+  const int connected =
+      ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&to.storage), to.length);
   if (connected < 0 && errno != EINPROGRESS) return std::nullopt;
   if (kind == Server::Kind::kTcp) {
     if (!Ready(fd, POLLOUT, limit)) return std::nullopt;
@@ -158,27 +171,32 @@ std::optional<std::string> Ask(Server::Kind kind, FdRef netns, const std::string
 bool Ping(FdRef netns, const std::string& address) {
   const Endpoint to = EndpointOf(address, 0);
   const bool v4 = to.storage.ss_family == AF_INET;
-  const UniqueFd fd = SocketIn(netns, to.storage.ss_family, SOCK_RAW, v4 ? static_cast<int>(IPPROTO_ICMP) : IPPROTO_ICMPV6);
+  const UniqueFd fd = SocketIn(netns, to.storage.ss_family, SOCK_RAW,
+                               v4 ? static_cast<int>(IPPROTO_ICMP) : IPPROTO_ICMPV6);
   std::array<unsigned char, 16> request{};
   request[0] = v4 ? ICMP_ECHO : ICMP6_ECHO_REQUEST;
   request[4] = 0x17;
   if (v4) {
     const unsigned sum = 0x0800U + 0x1700U;
-    const std::uint16_t folded = htons(static_cast<std::uint16_t>(~((sum & 0xffffU) + (sum >> 16U))));
+    const std::uint16_t folded =
+        htons(static_cast<std::uint16_t>(~((sum & 0xffffU) + (sum >> 16U))));
     std::memcpy(&request[2], &folded, 2);
   }
-  if (::sendto(fd.get(), request.data(), request.size(), 0, reinterpret_cast<const sockaddr*>(&to.storage), to.length) < 0) {
+  if (::sendto(fd.get(), request.data(), request.size(), 0,
+               reinterpret_cast<const sockaddr*>(&to.storage), to.length) < 0) {
     return false;
   }
   const auto end = std::chrono::steady_clock::now() + 700ms;
   for (;;) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now());
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+        end - std::chrono::steady_clock::now());
     if (left <= 0ms || !Ready(fd, POLLIN, left)) return false;
     std::array<unsigned char, 512> answer{};
     const ssize_t n = ::recv(fd.get(), answer.data(), answer.size(), 0);
     const std::size_t header = v4 ? 20 : 0;
     if (n < static_cast<ssize_t>(header + 8)) continue;
-    if (answer[header] == (v4 ? ICMP_ECHOREPLY : ICMP6_ECHO_REPLY) && answer[header + 4] == 0x17) return true;
+    if (answer[header] == (v4 ? ICMP_ECHOREPLY : ICMP6_ECHO_REPLY) && answer[header + 4] == 0x17)
+      return true;
   }
 }
 
@@ -211,7 +229,8 @@ Result<void> FakeIpam::Del(const std::string&, const PluginRequest& request) {
 // --- NetTest
 
 void NetTest::SetUp() {
-  if (std::getenv("LINNET_ISOLATED") == nullptr) GTEST_SKIP() << "runs under contrib/lib/isolated only";
+  if (std::getenv("LINNET_ISOLATED") == nullptr)
+    GTEST_SKIP() << "runs under contrib/lib/isolated only";
   char dir[] = "/tmp/linnet-net-XXXXXX";
   ASSERT_NE(::mkdtemp(dir), nullptr);
   state_dir_ = dir;
@@ -228,12 +247,17 @@ void NetTest::StartHost(NftMode mode, const std::string& instance) {
 void NetTest::TearDown() {
   if (host_) host_->DrainRetired();
   host_.reset();
-  for (const char* bridge : {"linnet0", "cni0", "cni1"}) ShAny(std::string("ip link del ") + bridge);
+  for (const char* bridge : {"linnet0", "cni0", "cni1"})
+    ShAny(std::string("ip link del ") + bridge);
   ShAny("nft flush ruleset");
   ShAny("ip link del outside0");
-  ShAny("for l in $(ip -o link show type veth | sed -n 's/^[0-9]*: \\(ln[^@:]*\\).*/\\1/p'); do ip link del $l; done");
+  ShAny(
+      "for l in $(ip -o link show type veth | sed -n 's/^[0-9]*: \\(ln[^@:]*\\).*/\\1/p'); do ip "
+      "link del $l; done");
   ShAny("for p in /run/netns/*; do umount $p; rm -f $p; done");
-  ShAny("echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables; echo 0 >/proc/sys/net/bridge/bridge-nf-call-ip6tables");
+  ShAny(
+      "echo 0 >/proc/sys/net/bridge/bridge-nf-call-iptables; echo 0 "
+      ">/proc/sys/net/bridge/bridge-nf-call-ip6tables");
   if (!state_dir_.empty()) (void)RemoveAll(state_dir_);
 }
 
@@ -243,8 +267,8 @@ std::string NetTest::RoutedConf() {
 }
 
 std::string NetTest::Layer2Conf(const std::string& more) {
-  return R"({"cniVersion":"1.1.0","name":"net","type":"bridge","bridge":"cni0","isDefaultGateway":true,"ipMasq":true,)" + more +
-         R"("ipam":{"type":"host-local"}})";
+  return R"({"cniVersion":"1.1.0","name":"net","type":"bridge","bridge":"cni0","isDefaultGateway":true,"ipMasq":true,)" +
+         more + R"("ipam":{"type":"host-local"}})";
 }
 
 PluginRequest NetTest::RequestFor(const std::string& id, FdRef netns, const Json& conf) {
@@ -259,15 +283,17 @@ PluginRequest NetTest::RequestFor(const std::string& id, FdRef netns, const Json
   return request;
 }
 
-Result<Pod> NetTest::TryAdd(const std::string& id, const std::string& conf, const std::string& ports) {
+Result<Pod> NetTest::TryAdd(const std::string& id, const std::string& conf,
+                            const std::string& ports) {
   Pod pod;
   pod.id = id;
   pod.netns = LN_TRY(NewNetns());
   auto context = Context();
   Attached& attached = attached_[id];
   attached.bridge = Parse(conf);
-  attached.portmap = Parse(R"({"cniVersion":"1.1.0","name":"net","type":"portmap","runtimeConfig":{"portMappings":)" +
-                           (ports.empty() ? "[]" : ports) + "}}");
+  attached.portmap = Parse(
+      R"({"cniVersion":"1.1.0","name":"net","type":"portmap","runtimeConfig":{"portMappings":)" +
+      (ports.empty() ? "[]" : ports) + "}}");
   attached.portmap["name"] = attached.bridge["name"];
   const Json loopback = Parse(R"({"cniVersion":"1.1.0","name":"lo","type":"loopback"})");
   (void)LN_TRY(loopback_->Add(context, RequestFor(id, pod.netns, loopback)));
@@ -337,8 +363,10 @@ void NetTest::MakeOutside() {
   outside_ = *std::move(ns);
   ASSERT_TRUE(Pin("/run/netns/outside", outside_));
   Sh("ip link add outside0 type veth peer name eth0 netns outside");
-  Sh("ip addr add 198.51.100.1/24 dev outside0; ip addr add 2001:db8:100::1/64 dev outside0 nodad; ip link set outside0 up");
-  Sh("ip -n outside addr add 198.51.100.2/24 dev eth0; ip -n outside addr add 2001:db8:100::2/64 dev eth0 nodad;"
+  Sh("ip addr add 198.51.100.1/24 dev outside0; ip addr add 2001:db8:100::1/64 dev outside0 nodad; "
+     "ip link set outside0 up");
+  Sh("ip -n outside addr add 198.51.100.2/24 dev eth0; ip -n outside addr add 2001:db8:100::2/64 "
+     "dev eth0 nodad;"
      "ip -n outside link set lo up; ip -n outside link set eth0 up");
   EXPECT_TRUE(PingSoon(kHost, "198.51.100.2"));
   EXPECT_TRUE(PingSoon(kHost, "2001:db8:100::2"));

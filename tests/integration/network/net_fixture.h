@@ -1,8 +1,6 @@
-// A host with pods, in the test's own namespaces: the plugins called as the engine calls them, an IPAM plugin of the test's
-// own, servers that answer with who asked.
+// A host with pods, in the test's own namespaces: the plugins called as the engine calls them, an
+// IPAM plugin of the test's own, servers that answer with who asked.
 #pragma once
-
-#include <gtest/gtest.h>
 
 #include <atomic>
 #include <chrono>
@@ -13,7 +11,10 @@
 #include <thread>
 #include <vector>
 
+#include <gtest/gtest.h>
+
 #include "linnet/base/json_view.h"
+
 #include "netlink/host_network.h"
 #include "netns.h"
 #include "plugins/plugin.h"
@@ -23,11 +24,13 @@ namespace linnet::network {
 std::string Sh(const std::string& command);  // standard output; a failing command fails the test
 std::string ShAny(const std::string& command);
 
-// A server in a namespace (or on the host): the answer is the address of whoever asks, and its port.
+// A server in a namespace (or on the host): the answer is the address of whoever asks, and its
+// port.
 class Server {
  public:
   enum class Kind : std::uint8_t { kTcp, kUdp };
-  Server(Kind kind, FdRef netns, const std::string& address, std::uint16_t port, std::string tag = {});
+  Server(Kind kind, FdRef netns, const std::string& address, std::uint16_t port,
+         std::string tag = {});
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;
   ~Server();
@@ -41,18 +44,23 @@ class Server {
   std::thread thread_;
 };
 
-// What the server said: the asker's address as the server sees it (with the tag, if any, before it); nullopt: no answer.
-std::optional<std::string> Ask(Server::Kind kind, FdRef netns, const std::string& address, std::uint16_t port,
+// What the server said: the asker's address as the server sees it (with the tag, if any, before
+// it); nullopt: no answer.
+std::optional<std::string> Ask(Server::Kind kind, FdRef netns, const std::string& address,
+                               std::uint16_t port,
                                std::chrono::milliseconds limit = std::chrono::milliseconds(700),
                                const std::string& source = {});
-inline std::optional<std::string> AskTcp(FdRef netns, const std::string& address, std::uint16_t port) {
+inline std::optional<std::string> AskTcp(FdRef netns, const std::string& address,
+                                         std::uint16_t port) {
   return Ask(Server::Kind::kTcp, netns, address, port);
 }
-inline std::optional<std::string> AskUdp(FdRef netns, const std::string& address, std::uint16_t port) {
+inline std::optional<std::string> AskUdp(FdRef netns, const std::string& address,
+                                         std::uint16_t port) {
   return Ask(Server::Kind::kUdp, netns, address, port);
 }
 bool Ping(FdRef netns, const std::string& address);
-// Tries again: the kernel joins the group in which neighbours ask for a new IPv6 address a moment after the address is set.
+// Tries again: the kernel joins the group in which neighbours ask for a new IPv6 address a moment
+// after the address is set.
 bool PingSoon(FdRef netns, const std::string& address);
 inline constexpr FdRef kHost{-1};
 
@@ -97,7 +105,9 @@ class NetTest : public ::testing::Test {
   // 198.51.100.2 and 2001:db8:100::2, a station outside with a route to the host only.
   void MakeOutside();
 
-  PluginContext Context() { return {.host = *host_, .ipam_dir = {}, .instance = {}, .delegates = &ipam_}; }
+  PluginContext Context() {
+    return {.host = *host_, .ipam_dir = {}, .instance = {}, .delegates = &ipam_};
+  }
   struct Attached {
     Json bridge, portmap;
     std::optional<cni::AddResult> result;
@@ -105,7 +115,8 @@ class NetTest : public ::testing::Test {
   PluginRequest RequestFor(const std::string& id, FdRef netns, const Json& conf);
 
   std::unique_ptr<HostNetwork> host_;
-  std::unique_ptr<Plugin> bridge_ = MakeBridgePlugin(), portmap_ = MakePortmapPlugin(), loopback_ = MakeLoopbackPlugin();
+  std::unique_ptr<Plugin> bridge_ = MakeBridgePlugin(), portmap_ = MakePortmapPlugin(),
+                          loopback_ = MakeLoopbackPlugin();
   FakeIpam ipam_;
   std::map<std::string, Attached> attached_;
   UniqueFd outside_;

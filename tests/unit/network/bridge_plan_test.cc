@@ -40,13 +40,15 @@ cni::AddResult Lease(bool gateway = true) {
 TEST(BridgeConf, HasUpstreamsDefaults) {
   const BridgeConf conf = Conf("{}");
   EXPECT_EQ(conf.bridge, "cni0");
-  EXPECT_FALSE(conf.is_gateway || conf.ip_masq || conf.hairpin || conf.force_address || conf.mac_spoof_check || conf.routed);
+  EXPECT_FALSE(conf.is_gateway || conf.ip_masq || conf.hairpin || conf.force_address ||
+               conf.mac_spoof_check || conf.routed);
   EXPECT_TRUE(conf.ipam_type.empty());
   EXPECT_FALSE(conf.dns);
 }
 
 TEST(BridgeConf, MatchesKeysWithoutCase) {
-  const BridgeConf conf = Conf(R"({"Bridge":"br1","IPMASQ":true,"isdefaultgateway":true,"ipam":{"Type":"host-local"}})");
+  const BridgeConf conf = Conf(
+      R"({"Bridge":"br1","IPMASQ":true,"isdefaultgateway":true,"ipam":{"Type":"host-local"}})");
   EXPECT_EQ(conf.bridge, "br1");
   EXPECT_TRUE(conf.ip_masq);
   EXPECT_TRUE(conf.is_gateway) << "isDefaultGateway implies it";
@@ -55,7 +57,8 @@ TEST(BridgeConf, MatchesKeysWithoutCase) {
 
 TEST(BridgeConf, RefusesWhatUpstreamRefuses) {
   for (const auto& [text, message] : std::vector<std::pair<std::string, std::string>>{
-           {R"({"hairpinMode":true,"promiscMode":true})", "cannot set hairpin mode and promiscuous mode at the same time"},
+           {R"({"hairpinMode":true,"promiscMode":true})",
+            "cannot set hairpin mode and promiscuous mode at the same time"},
            {R"({"disableContainerInterface":true,"ipam":{"type":"x"}})",
             "cannot use IPAM when DisableContainerInterface flag is set"},
            {R"({"vlan":4095})", "invalid VLAN ID 4095 (must be between 0 and 4094)"},
@@ -73,7 +76,9 @@ TEST(BridgeConf, RefusesWhatUpstreamRefuses) {
 TEST(BridgeConf, TakesTheMacFromThreePlaces) {
   const std::string args = R"("args":{"cni":{"mac":"02:00:00:00:00:02"}})";
   const std::string runtime = R"("runtimeConfig":{"mac":"02:00:00:00:00:01"})";
-  const auto mac = [](const Result<BridgeConf>& conf) { return conf && conf->mac ? conf->mac->str() : std::string("none"); };
+  const auto mac = [](const Result<BridgeConf>& conf) {
+    return conf && conf->mac ? conf->mac->str() : std::string("none");
+  };
   const std::string environment = "IgnoreUnknown=1;MAC=02:00:00:00:00:03";
   EXPECT_EQ(mac(Parse("{" + runtime + "," + args + "}", environment)), "02:00:00:00:00:01");
   EXPECT_EQ(mac(Parse("{" + args + "}", environment)), "02:00:00:00:00:02");
@@ -84,13 +89,17 @@ TEST(BridgeConf, TakesTheMacFromThreePlaces) {
 
 TEST(BridgeConf, DnsCountsWhenAnythingIsSet) {
   EXPECT_FALSE(Conf(R"({"dns":{}})").dns);
-  ASSERT_TRUE(Conf(R"({"dns":{"nameservers":[]}})").dns) << "an empty list replaces the IPAM plugin's";
+  ASSERT_TRUE(Conf(R"({"dns":{"nameservers":[]}})").dns)
+      << "an empty list replaces the IPAM plugin's";
   EXPECT_EQ(Conf(R"({"dns":{"domain":"x"}})").dns->domain, "x");
 }
 
 TEST(PlanBridge, Layer2KeepsTheSubnet) {
-  const auto plan = LN_ASSERT_OK(PlanBridge(Conf(R"({"isGateway":true,"ipMasq":true,"ipam":{"type":"i"}})"), Lease(), "s", Setting::kDaemon));
-  EXPECT_EQ(plan.pod_addresses, (std::vector{*Cidr::Parse("10.1.0.5/24"), *Cidr::Parse("fd00::5/64")}));
+  const auto plan =
+      LN_ASSERT_OK(PlanBridge(Conf(R"({"isGateway":true,"ipMasq":true,"ipam":{"type":"i"}})"),
+                              Lease(), "s", Setting::kDaemon));
+  EXPECT_EQ(plan.pod_addresses,
+            (std::vector{*Cidr::Parse("10.1.0.5/24"), *Cidr::Parse("fd00::5/64")}));
   EXPECT_EQ(plan.gateways, (std::vector{*Cidr::Parse("10.1.0.1/24"), *Cidr::Parse("fd00::1/64")}));
   ASSERT_EQ(plan.pod_routes.size(), 1U);
   EXPECT_EQ(plan.pod_routes[0].gw, IpAddress::Parse("10.1.0.1").value());
@@ -104,8 +113,11 @@ TEST(PlanBridge, Layer2KeepsTheSubnet) {
 }
 
 TEST(PlanBridge, RoutedPodsHoldSingleAddresses) {
-  const auto plan = LN_ASSERT_OK(PlanBridge(Conf(R"({"linnetRouted":true,"ipMasq":true,"ipam":{"type":"i"}})"), Lease(), "s", Setting::kDaemon));
-  EXPECT_EQ(plan.pod_addresses, (std::vector{*Cidr::Parse("10.1.0.5/32"), *Cidr::Parse("fd00::5/128")}));
+  const auto plan =
+      LN_ASSERT_OK(PlanBridge(Conf(R"({"linnetRouted":true,"ipMasq":true,"ipam":{"type":"i"}})"),
+                              Lease(), "s", Setting::kDaemon));
+  EXPECT_EQ(plan.pod_addresses,
+            (std::vector{*Cidr::Parse("10.1.0.5/32"), *Cidr::Parse("fd00::5/128")}));
   EXPECT_EQ(plan.gateways[0], *Cidr::Parse("10.1.0.1/24")) << "the bridge has the subnet";
   EXPECT_EQ(plan.result.ips[0].address, *Cidr::Parse("10.1.0.5/32"));
   EXPECT_EQ(plan.masquerade[0].set, "masq_10.1.0.0/24");
@@ -115,13 +127,15 @@ TEST(PlanBridge, RoutedPodsHoldSingleAddresses) {
 }
 
 TEST(PlanBridge, GatewayIsTheFirstAddressWhereNoneIsGiven) {
-  const auto plan = LN_ASSERT_OK(PlanBridge(Conf(R"({"isGateway":true,"ipam":{"type":"i"}})"), Lease(false), "s", Setting::kDaemon));
+  const auto plan = LN_ASSERT_OK(PlanBridge(Conf(R"({"isGateway":true,"ipam":{"type":"i"}})"),
+                                            Lease(false), "s", Setting::kDaemon));
   EXPECT_EQ(plan.result.ips[0].gateway, IpAddress::Parse("10.1.0.1").value());
   EXPECT_EQ(plan.result.ips[1].gateway, IpAddress::Parse("fd00::1").value());
 }
 
 TEST(PlanBridge, DefaultGatewayBesideADefaultRouteIsOneRoute) {
-  const auto plan = LN_ASSERT_OK(PlanBridge(Conf(R"({"isDefaultGateway":true,"ipam":{"type":"i"}})"), Lease(), "s", Setting::kDaemon));
+  const auto plan = LN_ASSERT_OK(PlanBridge(
+      Conf(R"({"isDefaultGateway":true,"ipam":{"type":"i"}})"), Lease(), "s", Setting::kDaemon));
   ASSERT_EQ(plan.pod_routes.size(), 2U);
   EXPECT_EQ(plan.pod_routes[0].dst.str(), "0.0.0.0/0");
   EXPECT_EQ(plan.pod_routes[1].dst.str(), "::/0");
@@ -129,14 +143,17 @@ TEST(PlanBridge, DefaultGatewayBesideADefaultRouteIsOneRoute) {
 }
 
 TEST(PlanBridge, LeaseWithoutAddressesIsRefused) {
-  LN_EXPECT_ERROR(PlanBridge(Conf(R"({"ipam":{"type":"i"}})"), cni::AddResult(), "s", Setting::kDaemon), Code::kFailedPrecondition,
-                  "IPAM plugin returned missing IP config");
+  LN_EXPECT_ERROR(
+      PlanBridge(Conf(R"({"ipam":{"type":"i"}})"), cni::AddResult(), "s", Setting::kDaemon),
+      Code::kFailedPrecondition, "IPAM plugin returned missing IP config");
 }
 
 TEST(PlanBridge, GuardsAsTheSettingWants) {
   const auto guard = [](const std::string& more, bool lease, Setting setting) {
-    const std::string text = std::string("{") + more + (lease ? R"("ipam":{"type":"i"}})" : R"("mtu":0})");
-    const auto plan = PlanBridge(Conf(text), lease ? std::optional(Lease()) : std::nullopt, "s", setting);
+    const std::string text =
+        std::string("{") + more + (lease ? R"("ipam":{"type":"i"}})" : R"("mtu":0})");
+    const auto plan =
+        PlanBridge(Conf(text), lease ? std::optional(Lease()) : std::nullopt, "s", setting);
     EXPECT_TRUE(plan);
     return plan->guard;
   };
@@ -160,14 +177,18 @@ TEST(PlanBridge, MacFollowsTheAddress) {
 }
 
 TEST(PlanFromResult, FindsTheSubnetOfARoutedPod) {
-  const std::string text = R"({"linnetRouted":true,"ipMasq":true,"ipam":{"type":"host-local","ranges":[
+  const std::string text =
+      R"({"linnetRouted":true,"ipMasq":true,"ipam":{"type":"host-local","ranges":[
     [{"subnet":"10.9.0.0/16"},{"subnet":"10.1.0.0/24"}],[{"Subnet":"fd00::/64"}]]}})";
   const Json json = LN_ASSERT_OK(ParseJson(text));
   const BridgeConf conf = Conf(text);
   const auto plan = LN_ASSERT_OK(PlanBridge(conf, Lease(), "s", Setting::kDaemon));
   cni::AddResult result = plan.result;
-  result.interfaces = {{.name = "linnet0"}, {.name = "lnx"}, {.name = "eth0", .mac = "02:00:00:00:00:09", .sandbox = "/n"}};
-  const auto again = LN_ASSERT_OK(PlanFromResult(conf, json, result, "eth0", "s", Setting::kDaemon));
+  result.interfaces = {{.name = "linnet0"},
+                       {.name = "lnx"},
+                       {.name = "eth0", .mac = "02:00:00:00:00:09", .sandbox = "/n"}};
+  const auto again =
+      LN_ASSERT_OK(PlanFromResult(conf, json, result, "eth0", "s", Setting::kDaemon));
   EXPECT_EQ(again.masquerade, plan.masquerade);
   EXPECT_EQ(again.gateways, plan.gateways);
   EXPECT_EQ(again.pod_addresses, plan.pod_addresses);

@@ -1,8 +1,8 @@
 #include "netlink/names.h"
 
-#include <gtest/gtest.h>
-
 #include <set>
+
+#include <gtest/gtest.h>
 
 #include "netns.h"
 

@@ -1,13 +1,15 @@
 // Bytes of elements and batches, names of sets.
-#include <gtest/gtest.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
 #include <linux/netlink.h>
 
 #include <cstring>
 
+#include <gtest/gtest.h>
+
 #include "linnet/base/text.h"
 #include "linnet/testing/result.h"
+
 #include "nft/elements.h"
 #include "nft/schema.h"
 
@@ -17,24 +19,42 @@ namespace {
 IpAddress Ip(const char* text) { return *IpAddress::Parse(text); }
 
 TEST(HostPortElement, PadsEachFieldToFourBytes) {
-  const NftElement e = HostPortElement({.protocol = 6, .port = 8080, .pod = Ip("10.83.0.2"), .pod_port = 80});
+  const NftElement e =
+      HostPortElement({.protocol = 6, .port = 8080, .pod = Ip("10.83.0.2"), .pod_port = 80});
   EXPECT_EQ(e.set, "hostport4");
   EXPECT_EQ(Hex(e.key), "060000001f900000");
   EXPECT_EQ(Hex(e.data), "0a53000200500000");
 }
 
 TEST(HostPortElement, OfAnAddressHasItsOwnMap) {
-  const NftElement e =
-      HostPortElement({.protocol = 17, .port = 53, .host_ip = Ip("2001:db8::1"), .pod = Ip("fd00::2"), .pod_port = 5353});
+  const NftElement e = HostPortElement({.protocol = 17,
+                                        .port = 53,
+                                        .host_ip = Ip("2001:db8::1"),
+                                        .pod = Ip("fd00::2"),
+                                        .pod_port = 5353});
   EXPECT_EQ(e.set, "hostipport6");
-  EXPECT_EQ(Hex(e.key), "20010db8000000000000000000000001" "11000000" "00350000");
-  EXPECT_EQ(Hex(e.data), "fd000000000000000000000000000002" "14e90000");
+  EXPECT_EQ(Hex(e.key),
+            "20010db8000000000000000000000001"
+            "11000000"
+            "00350000");
+  EXPECT_EQ(Hex(e.data),
+            "fd000000000000000000000000000002"
+            "14e90000");
 }
 
 TEST(HostPortElement, ReadsBackWhatItWrote) {
-  for (const HostPort& port : {HostPort{.protocol = 132, .port = 65535, .pod = Ip("10.1.2.3"), .pod_port = 1},
-                               HostPort{.protocol = 6, .port = 1, .host_ip = Ip("127.0.0.1"), .pod = Ip("10.1.2.3"), .pod_port = 65535},
-                               HostPort{.protocol = 17, .port = 300, .host_ip = Ip("::1"), .pod = Ip("fd00::9"), .pod_port = 301}}) {
+  for (const HostPort& port :
+       {HostPort{.protocol = 132, .port = 65535, .pod = Ip("10.1.2.3"), .pod_port = 1},
+        HostPort{.protocol = 6,
+        .port = 1,
+        .host_ip = Ip("127.0.0.1"),
+        .pod = Ip("10.1.2.3"),
+        .pod_port = 65535},
+        HostPort{.protocol = 17,
+        .port = 300,
+        .host_ip = Ip("::1"),
+        .pod = Ip("fd00::9"),
+        .pod_port = 301}}) {
     const auto read = ParseHostPort(HostPortElement(port));
     ASSERT_TRUE(read);
     EXPECT_EQ(Describe(*read), Describe(port));
@@ -65,26 +85,35 @@ TEST(GuardElements, NameThePortFirst) {
   const auto elements = GuardElements(Guard::kRouted, "lnx", mac, {Ip("10.0.0.5"), Ip("fd00::5")});
   ASSERT_EQ(elements.size(), 5U);
   EXPECT_EQ(elements[0].set, "port_routed");
-  EXPECT_EQ(Hex(elements[1].key), "6c6e7800000000000000000000000000" "02005e0053010000");
-  EXPECT_EQ(Hex(elements[2].key), "6c6e7800000000000000000000000000" "0a000005");
+  EXPECT_EQ(Hex(elements[1].key),
+            "6c6e7800000000000000000000000000"
+            "02005e0053010000");
+  EXPECT_EQ(Hex(elements[2].key),
+            "6c6e7800000000000000000000000000"
+            "0a000005");
   EXPECT_EQ(elements[3].set, "address6");
-  EXPECT_EQ(Hex(elements[4].key).substr(32), "fe80000000000000" "00005efffe005301");
+  EXPECT_EQ(Hex(elements[4].key).substr(32),
+            "fe80000000000000"
+            "00005efffe005301");
   EXPECT_EQ(GuardElements(Guard::kMac, "lnx", mac, {Ip("10.0.0.5")}).size(), 2U);
 }
 
 TEST(Sets, ElementsHaveTheLengthsOfTheirSets) {
-  std::vector<NftElement> all = BridgeElements("linnet0", MacAddress({2, 0, 0, 0, 0, 1}), BridgeUse::kRouted);
+  std::vector<NftElement> all =
+      BridgeElements("linnet0", MacAddress({2, 0, 0, 0, 0, 1}), BridgeUse::kRouted);
   all.push_back(HairpinBridgeElement("cni0"));
   all.push_back(LocalnetElement("cni0"));
   for (const char* pod : {"10.83.0.2", "fd00::2"}) {
     const Cidr subnet(Ip(pod), pod[0] == '1' ? 16 : 64);
-    for (NftElement e : {HairpinElement(Ip(pod)), MasqAllElement(Ip(pod)), MasqueradeElement(subnet, Ip(pod)),
-                         HostPortElement({.port = 1, .pod = Ip(pod), .pod_port = 1}),
-                         HostPortElement({.port = 1, .host_ip = Ip(pod), .pod = Ip(pod), .pod_port = 1})}) {
+    for (NftElement e :
+         {HairpinElement(Ip(pod)), MasqAllElement(Ip(pod)), MasqueradeElement(subnet, Ip(pod)),
+          HostPortElement({.port = 1, .pod = Ip(pod), .pod_port = 1}),
+          HostPortElement({.port = 1, .host_ip = Ip(pod), .pod = Ip(pod), .pod_port = 1})}) {
       all.push_back(std::move(e));
     }
     for (const Guard guard : {Guard::kMac, Guard::kFull, Guard::kRouted}) {
-      for (NftElement& e : GuardElements(guard, "lnabc", MacAddress({2, 0, 0, 0, 0, 1}), {Ip(pod)})) all.push_back(std::move(e));
+      for (NftElement& e : GuardElements(guard, "lnabc", MacAddress({2, 0, 0, 0, 0, 1}), {Ip(pod)}))
+        all.push_back(std::move(e));
     }
   }
   for (const NftElement& e : all) {
