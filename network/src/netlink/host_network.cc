@@ -65,10 +65,7 @@ Result<std::unique_ptr<HostNetwork>> HostNetwork::Create(const HostNetworkOption
   impl->options = options;
   impl->scope = ScopeOf(options);
   impl->own = LN_TRY(OwnNetns());
-  impl->nft =
-      LN_TRY(NftTable::Create({.mode = options.mode,
-                               .name = impl->scope,
-                               .other = options.mode == NftMode::kExec ? "linnet" : "linnet-cni"}));
+  impl->nft = LN_TRY(NftTable::Create({.mode = options.mode, .name = impl->scope}));
   impl->reaper = std::make_unique<LinkReaper>(
       kGrace, [nft = impl->nft.get()](const std::string&, const std::string& owner) {
         if (auto done = nft->Remove(owner, NftTable::Part::kAll); !done)

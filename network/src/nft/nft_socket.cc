@@ -209,6 +209,20 @@ Result<std::optional<std::uint64_t>> NftSocket::TableHandle(const NftTableName& 
   return handle;
 }
 
+Result<std::vector<std::string>> NftSocket::ListTables(NftFamily family) {
+  constexpr int kTries = 10;
+  for (int i = 0;; ++i) {
+    std::vector<std::string> names;
+    auto done = Ask(
+        NFT_MSG_GETTABLE, static_cast<std::uint8_t>(family), true, "nftables: list tables",
+        [](nlmsghdr*) {},
+        [&](const nlmsghdr* m) { names.push_back(Text(AttributesOf(m)[NFTA_TABLE_NAME])); });
+    if (done) return names;
+    // Interrupted by somebody's commit: what came may be incomplete.
+    if (!done.error().Is(Code::kUnavailable) || i + 1 == kTries) return std::move(done).error();
+  }
+}
+
 Result<std::vector<std::string>> NftSocket::ListSets(const NftTableName& table) {
   constexpr int kTries = 10;
   for (int i = 0;; ++i) {

@@ -32,6 +32,8 @@ class NftSocket {
   Result<std::uint32_t> Generation();
   // A number that no other table gets, or nullopt where there is no such table.
   Result<std::optional<std::uint64_t>> TableHandle(const NftTableName& table);
+  // Names of a family's tables.
+  Result<std::vector<std::string>> ListTables(NftFamily family);
   Result<std::vector<std::string>> ListSets(const NftTableName& table);
   Result<std::vector<OwnedElement>> ListElements(const NftTableName& table, const std::string& set);
   Result<std::optional<OwnedElement>> FindElement(const std::string& table, const NftElement& key);

@@ -40,8 +40,8 @@ bool Uses(const std::vector<NftElement>& elements, NftFamily family) {
 }
 
 // The owner as people know it: the container.
-Error Taken(const HostPort& port, const std::string& owner) {
-  return AlreadyExists(Describe(port) + " is in use by " + std::string(ContainerOf(owner)));
+Error Taken(const HostPort& port, const std::string& owner, const std::string& where = "") {
+  return AlreadyExists(Describe(port) + " is in use by " + std::string(ContainerOf(owner)) + where);
 }
 
 }  // namespace
@@ -90,11 +90,14 @@ Result<void> NftTable::Add(const std::string& owner, const std::vector<NftElemen
 }
 
 Result<void> NftTable::RefusePortsOfOthers(const std::vector<NftElement>& elements) {
-  if (options_.other.empty()) return Ok();
-  for (const NftElement& element : elements) {
-    if (!IsHostPort(element)) continue;
-    const auto found = LN_TRY(socket_.FindElement(options_.other, element));
-    if (found) return Taken(*ParseHostPort(element), found->owner);
+  if (std::none_of(elements.begin(), elements.end(), IsHostPort)) return Ok();
+  for (const std::string& table : LN_TRY(socket_.ListTables(NftFamily::kInet))) {
+    if (table == options_.name || (table != "linnet" && !table.starts_with("linnet-"))) continue;
+    for (const NftElement& element : elements) {
+      if (!IsHostPort(element)) continue;
+      const auto found = LN_TRY(socket_.FindElement(table, element));
+      if (found) return Taken(*ParseHostPort(element), found->owner, " (in nftables table " + table + ")");
+    }
   }
   return Ok();
 }

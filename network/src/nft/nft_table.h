@@ -30,8 +30,9 @@ class NftTable {
  public:
   struct Options {
     NftMode mode = NftMode::kDaemon;
-    std::string name;   // "linnet", "linnet-ab3d", "linnet-cni"
-    std::string other;  // the other world's table, whose host ports are respected
+    // "linnet", "linnet-ab3d", "linnet-cni". The host ports of all other tables named so (other
+    // daemons, executed plugins) are respected.
+    std::string name;
   };
   static Result<std::unique_ptr<NftTable>> Create(const Options& options);
 
