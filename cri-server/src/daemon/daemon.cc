@@ -23,6 +23,7 @@
 #include "server.h"
 #include "service/serve.h"
 #include "service/services.h"
+#include "streaming/server.h"
 
 namespace linnet::cri {
 namespace {
@@ -164,7 +165,8 @@ Result<void> RunDaemon(const ConfigSources& sources, const LoadedConfig& loaded)
                   .config = ConfigJson(loaded)};
   WorkerPool workers({.on_idle = [] { malloc_trim(0); }});
   Edge edge(workers);
-  const auto runtime_service = MakeRuntimeService(edge, node, *pods, *network);
+  auto streams = LN_TRY(streaming::StreamingServer::Start(config.streaming.address, *pods));
+  const auto runtime_service = MakeRuntimeService(edge, node, *pods, *network, streams->tickets());
   const auto image_service = MakeImageService(edge, *images, *pods);
   const auto linnet_service = MakeLinnetService(edge, node, *pods, *network, *images);
   RouteGrpcLog();

@@ -83,6 +83,9 @@ class Manager final : public PodManager {
   Result<void> ReopenLog(const std::string& id) override;
   Result<ExecSyncResult> ExecSync(const std::string& id, const std::vector<std::string>& command,
                                   std::chrono::seconds timeout, const Caller& caller) override;
+  Result<std::unique_ptr<runtime::ExecSession>> Exec(const std::string& id, const ExecRequest& request) override;
+  Result<runtime::Attachment> Attach(const std::string& id, const runtime::AttachSpec& spec) override;
+  Result<UniqueFd> OpenSocket(const std::string& pod_id, Family family) override;
   Result<ContainerStats> GetContainerStats(const std::string& id) override;
   std::vector<ContainerStats> ListContainerStats(const ContainerFilter& filter) override;
   Result<PodStats> GetPodStats(const std::string& id) override;
@@ -115,11 +118,15 @@ class Manager final : public PodManager {
   Result<void> WritePodRecord(const PodEntry& pod) const;
   void NoteStage(const PodEntry& pod) const;
 
+  // stream_verbs.cc
+  Result<ContainerPtr> RunningContainer(const std::string& id) const LN_EXCLUDES(mu_);
+
   // stats.cc
   Result<ContainerStats> StatsOf(const ContainerPtr& container) LN_EXCLUDES(mu_);
   Result<PodStats> StatsOf(const PodPtr& pod) LN_EXCLUDES(mu_);
   std::optional<LayerUsage> LayerUsageOf(const ContainerPtr& container) LN_EXCLUDES(mu_);
-  void AddInterfaces(const PodPtr& pod, PodStats& stats) LN_EXCLUDES(mu_);
+  // `stats[i]` is of `pods[i]`.
+  void AddInterfaces(const std::vector<PodPtr>& pods, std::vector<PodStats>& stats) const LN_EXCLUDES(mu_);
 
   // container_verbs.cc
   Result<std::string> MakeContainer(const PodPtr& pod, const ContainerConfig& config, const Caller& caller);

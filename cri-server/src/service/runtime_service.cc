@@ -6,6 +6,7 @@
 #include "serve.h"
 #include "services.h"
 #include "stats_rpcs.h"
+#include "stream_rpcs.h"
 
 namespace linnet::cri {
 namespace {
@@ -15,8 +16,8 @@ using Reactor = grpc::ServerUnaryReactor;
 
 class RuntimeService final : public v1::RuntimeService::CallbackService {
  public:
-  RuntimeService(Edge& edge, const Node& node, pods::PodManager& pods, network::Engine& network)
-      : edge_(edge), runtime_(node, pods, network), pods_(pods), containers_(pods), stats_(pods) {}
+  RuntimeService(Edge& edge, const Node& node, pods::PodManager& pods, network::Engine& network, streaming::Tickets& tickets)
+      : edge_(edge), runtime_(node, pods, network), pods_(pods), containers_(pods), stats_(pods), streams_(pods, tickets) {}
 
   // The runtime
   Reactor* Version(Context* c, const v1::VersionRequest* q, v1::VersionResponse* r) override {
@@ -132,6 +133,17 @@ class RuntimeService final : public v1::RuntimeService::CallbackService {
         [](v1::StreamPodSandboxStatsResponse& r) { return r.mutable_pod_sandbox_stats(); });
   }
 
+  // Streams
+  Reactor* Exec(Context* c, const v1::ExecRequest* q, v1::ExecResponse* r) override {
+    return Do(c, {"Exec"}, *q, *r, streams_, &StreamRpcs::Exec);
+  }
+  Reactor* Attach(Context* c, const v1::AttachRequest* q, v1::AttachResponse* r) override {
+    return Do(c, {"Attach"}, *q, *r, streams_, &StreamRpcs::Attach);
+  }
+  Reactor* PortForward(Context* c, const v1::PortForwardRequest* q, v1::PortForwardResponse* r) override {
+    return Do(c, {"PortForward"}, *q, *r, streams_, &StreamRpcs::PortForward);
+  }
+
  private:
   template <class Rpcs, class Request, class Response>
   Reactor* Do(Context* context, const Method& method, const Request& request, Response& response, Rpcs& rpcs,
@@ -145,13 +157,14 @@ class RuntimeService final : public v1::RuntimeService::CallbackService {
   PodRpcs pods_;
   ContainerRpcs containers_;
   StatsRpcs stats_;
+  StreamRpcs streams_;
 };
 
 }  // namespace
 
 std::unique_ptr<grpc::Service> MakeRuntimeService(Edge& edge, const Node& node, pods::PodManager& pods,
-                                                  network::Engine& network) {
-  return std::make_unique<RuntimeService>(edge, node, pods, network);
+                                                  network::Engine& network, streaming::Tickets& tickets) {
+  return std::make_unique<RuntimeService>(edge, node, pods, network, tickets);
 }
 
 }  // namespace linnet::cri

@@ -16,6 +16,7 @@
 #include "linnet/testing/temp_dir.h"
 #include "service/serve.h"
 #include "service/services.h"
+#include "streaming/tickets.h"
 
 namespace linnet::cri {
 namespace {
@@ -76,7 +77,7 @@ class ServiceTest : public ::testing::Test {
     node_.state = "/run/somewhere";
     workers_ = std::make_unique<WorkerPool>();
     edge_ = std::make_unique<Edge>(*workers_);
-    services_.push_back(MakeRuntimeService(*edge_, node_, *pods_, engine_));
+    services_.push_back(MakeRuntimeService(*edge_, node_, *pods_, engine_, tickets_));
     services_.push_back(MakeImageService(*edge_, *images_, *pods_));
     services_.push_back(MakeLinnetService(*edge_, node_, *pods_, engine_, *images_));
     socket_ = LN_ASSERT_OK(OpenSocket(dir_ / "linnet.sock"));
@@ -143,6 +144,7 @@ class ServiceTest : public ::testing::Test {
   Node node_;
   std::unique_ptr<WorkerPool> workers_;
   std::unique_ptr<Edge> edge_;
+  streaming::Tickets tickets_{"http://127.0.0.1:1234"};
   std::vector<std::unique_ptr<grpc::Service>> services_;
   ListenSocket socket_;
   std::unique_ptr<Server> server_;
@@ -159,6 +161,49 @@ TEST_F(ServiceTest, Version_IsWhatClientsDemand) {
   EXPECT_EQ(r.runtime_name(), "linnet");
   EXPECT_EQ(r.runtime_version(), "0.1.0");
   EXPECT_EQ(r.runtime_api_version(), "v1");
+}
+
+TEST_F(ServiceTest, Streams_AnswerWithUrlsAndRefuseWhatCannotBe) {
+  using Stub = v1::RuntimeService::Stub;
+  const std::string pod = RunPod();
+  const std::string container = StartContainer(pod);
+  v1::ExecRequest exec;
+  v1::ExecResponse exec_response;
+  const auto code_of_exec = [&] { return Do(*runtime_stub_, &Stub::Exec, exec, &exec_response).error_code(); };
+  EXPECT_EQ(code_of_exec(), grpc::StatusCode::INVALID_ARGUMENT) << "no id";
+  exec.set_container_id(container);
+  exec.add_cmd("true");
+  EXPECT_EQ(code_of_exec(), grpc::StatusCode::INVALID_ARGUMENT) << "no streams";
+  exec.set_stdout(true);
+  EXPECT_EQ(code_of_exec(), grpc::StatusCode::OK);
+  EXPECT_TRUE(exec_response.url().starts_with("http://127.0.0.1:1234/exec/"));
+  exec.set_tty(true);
+  exec.set_stderr(true);
+  EXPECT_EQ(code_of_exec(), grpc::StatusCode::INVALID_ARGUMENT) << "tty and stderr";
+  exec.set_stderr(false);
+  exec.set_container_id("unknown");
+  EXPECT_EQ(code_of_exec(), grpc::StatusCode::NOT_FOUND);
+
+  v1::AttachRequest attach;
+  v1::AttachResponse attach_response;
+  attach.set_container_id(container);
+  attach.set_stdin(true);
+  EXPECT_TRUE(Do(*runtime_stub_, &Stub::Attach, attach, &attach_response).ok());
+  EXPECT_TRUE(attach_response.url().starts_with("http://127.0.0.1:1234/attach/"));
+
+  v1::PortForwardRequest forward;
+  v1::PortForwardResponse forward_response;
+  EXPECT_EQ(Do(*runtime_stub_, &Stub::PortForward, forward, &forward_response).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  forward.set_pod_sandbox_id(pod);
+  EXPECT_TRUE(Do(*runtime_stub_, &Stub::PortForward, forward, &forward_response).ok());
+  EXPECT_TRUE(forward_response.url().starts_with("http://127.0.0.1:1234/portforward/"));
+
+  v1::StopPodSandboxRequest stop;
+  stop.set_pod_sandbox_id(pod);
+  v1::StopPodSandboxResponse stopped;
+  ASSERT_TRUE(Do(*runtime_stub_, &Stub::StopPodSandbox, stop, &stopped).ok());
+  EXPECT_EQ(Do(*runtime_stub_, &Stub::PortForward, forward, &forward_response).error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(Do(*runtime_stub_, &Stub::Attach, attach, &attach_response).error_code(), grpc::StatusCode::FAILED_PRECONDITION);
 }
 
 TEST_F(ServiceTest, Status_HasBothConditionsAndSortedHandlers) {

@@ -13,6 +13,7 @@
 #include <vector>
 
 #include "linnet/base/clock.h"
+#include "linnet/base/ip.h"
 #include "linnet/base/result.h"
 #include "linnet/network/engine.h"
 #include "linnet/oci/image_store.h"
@@ -39,6 +40,13 @@ struct Caller {
 struct ExecSyncResult {
   int exit_code = 0;
   std::string out, err;
+};
+
+// A process to speak with. Streams are lent: pipes whose other ends the caller keeps; none with a terminal.
+struct ExecRequest {
+  std::vector<std::string> command;
+  bool terminal = false;
+  FdRef stdin_fd{-1}, stdout_fd{-1}, stderr_fd{-1};
 };
 
 class PodManager {
@@ -73,6 +81,12 @@ class PodManager {
   // Errors: kDeadlineExceeded past `timeout` (0: none), the tree is dead then.
   virtual Result<ExecSyncResult> ExecSync(const std::string& id, const std::vector<std::string>& command,
                                           std::chrono::seconds timeout, const Caller& caller) = 0;
+
+  // Errors of both: kNotFound, kFailedPrecondition not running.
+  virtual Result<std::unique_ptr<runtime::ExecSession>> Exec(const std::string& id, const ExecRequest& request) = 0;
+  virtual Result<runtime::Attachment> Attach(const std::string& id, const runtime::AttachSpec& spec) = 0;
+  // A TCP socket inside the pod's network (or the node's, where the pod uses that), not connected, non-blocking.
+  virtual Result<UniqueFd> OpenSocket(const std::string& pod_id, Family family) = 0;
 
   // What is used now. The lists hold what runs (of `filter.state` nothing is asked); what goes meanwhile is left out.
   virtual Result<ContainerStats> GetContainerStats(const std::string& id) = 0;
