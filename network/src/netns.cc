@@ -113,6 +113,23 @@ Result<void> VisitNetns(FdRef netns, const std::function<Result<void>()>& visit)
   });
 }
 
+void VisitEachNetns(std::span<const FdRef> all, const std::function<void(std::size_t)>& visit,
+                    const std::function<void(std::size_t, Error)>& failed) {
+  std::size_t next = 0;
+  auto done = OnThrowAwayThread([&]() -> Result<void> {
+    for (; next < all.size(); ++next) {
+      if (::setns(all[next].get(), CLONE_NEWNET) < 0) {
+        failed(next, Error::FromErrno(errno, "enter the network namespace"));
+      } else {
+        visit(next);
+      }
+    }
+    return Ok();
+  });
+  // No thread was to be had.
+  for (; !done && next < all.size(); ++next) failed(next, done.error());
+}
+
 namespace {
 
 // What a pod's namespace needs in any case, done before there is a pod.

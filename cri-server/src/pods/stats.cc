@@ -115,25 +115,35 @@ std::vector<ContainerStats> Manager::ListContainerStats(const ContainerFilter& f
   return out;
 }
 
-void Manager::AddInterfaces(const PodPtr& pod, PodStats& stats) {
-  UniqueFd netns;
+void Manager::AddInterfaces(const std::vector<PodPtr>& pods, std::vector<PodStats>& stats) const {
+  std::vector<UniqueFd> owned;
+  std::vector<FdRef> namespaces;
+  std::vector<std::size_t> whose;
   {
     MutexLock lock(mu_);
-    if (!pod->ready || !pod->netns.fd) return;
-    auto copy = Dup(pod->netns.fd);
-    if (!copy) return;  // out of descriptors: the rest is worth telling
-    netns = *std::move(copy);
+    for (std::size_t i = 0; i < pods.size(); ++i) {
+      if (!pods[i]->ready || !pods[i]->netns.fd) continue;
+      auto copy = Dup(pods[i]->netns.fd);
+      if (!copy) continue;  // out of descriptors: the rest is worth telling
+      namespaces.push_back(copy->ref());
+      owned.push_back(*std::move(copy));
+      whose.push_back(i);
+    }
   }
-  auto counters = network::ReadCounters(netns);
-  if (!counters) {
-    log::Debug("interfaces not read, ignoring", {{"pod", pod->id}, {"err", counters.error()}});
-    return;
+  auto all = network::ReadCounters(namespaces);
+  const std::int64_t now_ns = clock_.WallNanos();
+  for (std::size_t k = 0; k < all.size(); ++k) {
+    if (!all[k]) {
+      log::Debug("interfaces not read, ignoring", {{"pod", pods[whose[k]]->id}, {"err", all[k].error()}});
+      continue;
+    }
+    std::vector<network::InterfaceCounters>& counters = *all[k];
+    std::erase_if(counters, [](const network::InterfaceCounters& c) { return c.name == "lo"; });
+    std::stable_partition(counters.begin(), counters.end(),
+                          [](const network::InterfaceCounters& c) { return c.name == kDefaultInterface; });
+    stats[whose[k]].interfaces = std::move(counters);
+    stats[whose[k]].network_taken_at_ns = now_ns;
   }
-  std::erase_if(*counters, [](const network::InterfaceCounters& c) { return c.name == "lo"; });
-  std::stable_partition(counters->begin(), counters->end(),
-                        [](const network::InterfaceCounters& c) { return c.name == kDefaultInterface; });
-  stats.interfaces = *std::move(counters);
-  stats.network_taken_at_ns = clock_.WallNanos();
 }
 
 Result<PodStats> Manager::StatsOf(const PodPtr& pod) {
@@ -169,7 +179,6 @@ Result<PodStats> Manager::StatsOf(const PodPtr& pod) {
     MutexLock lock(mu_);
     out.nano_cores = Rate(pod->cpu, out.usage, out.taken_at_ns - created_at_ns);
   }
-  AddInterfaces(pod, out);
   for (const ContainerPtr& container : running) {
     auto stats = StatsOf(container);
     if (stats && HasNumbers(stats->usage)) out.containers.push_back(*std::move(stats));
@@ -180,7 +189,10 @@ Result<PodStats> Manager::StatsOf(const PodPtr& pod) {
 Result<PodStats> Manager::GetPodStats(const std::string& id) {
   const PodPtr pod = FindPod(id);
   if (!pod) return NotFound("pod sandbox \"" + id + "\" does not exist");
-  return StatsOf(pod);
+  std::vector<PodStats> stats;
+  stats.push_back(LN_TRY(StatsOf(pod)));
+  AddInterfaces({pod}, stats);
+  return std::move(stats.front());
 }
 
 std::vector<PodStats> Manager::ListPodStats(const PodFilter& filter) {
@@ -191,6 +203,7 @@ std::vector<PodStats> Manager::ListPodStats(const PodFilter& filter) {
       if (pod->ready && Matches(*pod, filter)) ready.push_back(pod);
     }
   }
+  std::vector<PodPtr> told;
   std::vector<PodStats> out;
   out.reserve(ready.size());
   for (const PodPtr& pod : ready) {
@@ -200,8 +213,11 @@ std::vector<PodStats> Manager::ListPodStats(const PodFilter& filter) {
       continue;
     }
     MutexLock lock(mu_);
-    if (pod->ready) out.push_back(*std::move(stats));
+    if (!pod->ready) continue;  // stopped meanwhile
+    told.push_back(pod);
+    out.push_back(*std::move(stats));
   }
+  AddInterfaces(told, out);
   return out;
 }
 

@@ -269,37 +269,6 @@ Result<std::vector<Link>> RouteSocket::ListLinks(const std::string& kind) {
   return links;
 }
 
-Result<std::vector<InterfaceCounters>> RouteSocket::ListCounters() {
-  std::vector<InterfaceCounters> out;
-  LN_TRY(Dump(
-      [&](RouteBatch& batch) {
-        batch.Begin(RTM_GETLINK, 0, "list links");
-        batch.Extra<ifinfomsg>();
-      },
-      [&] { out.clear(); },
-      [&](const nlmsghdr* m) {
-        if (m->nlmsg_type != RTM_NEWLINK) return;
-        const Attributes a = AttributesOf(m, sizeof(ifinfomsg));
-        if (a[IFLA_IFNAME] == nullptr || a[IFLA_STATS64] == nullptr) return;
-        // Newer kernels have more at the end, older ones less; its place in the message is aligned
-        // to 4 bytes only.
-        rtnl_link_stats64 stats{};
-        std::memcpy(
-            &stats, mnl_attr_get_payload(a[IFLA_STATS64]),
-            std::min<std::size_t>(sizeof(stats), mnl_attr_get_payload_len(a[IFLA_STATS64])));
-        out.push_back({.name = mnl_attr_get_str(a[IFLA_IFNAME]),
-                       .rx_bytes = stats.rx_bytes,
-                       .rx_packets = stats.rx_packets,
-                       .rx_errors = stats.rx_errors,
-                       .rx_dropped = stats.rx_dropped,
-                       .tx_bytes = stats.tx_bytes,
-                       .tx_packets = stats.tx_packets,
-                       .tx_errors = stats.tx_errors,
-                       .tx_dropped = stats.tx_dropped});
-      }));
-  return out;
-}
-
 Result<std::vector<LinkAddress>> RouteSocket::ListAddresses(std::uint32_t index) {
   std::vector<LinkAddress> addresses;
   LN_TRY(Dump(

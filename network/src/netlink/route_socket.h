@@ -15,7 +15,6 @@
 #include "linnet/base/ip.h"
 #include "linnet/base/result.h"
 #include "linnet/base/unique_fd.h"
-#include "linnet/network/counters.h"
 
 struct nlmsghdr;
 struct nlattr;
@@ -101,7 +100,6 @@ class RouteSocket {
   Result<std::optional<Link>> FindLink(const std::string& name);
   // All links; `kind` ("veth", "bridge") restricts it where not empty.
   Result<std::vector<Link>> ListLinks(const std::string& kind);
-  Result<std::vector<InterfaceCounters>> ListCounters();
   Result<std::vector<LinkAddress>> ListAddresses(std::uint32_t index);
   // Unicast routes of all tables that leave through the link.
   Result<std::vector<LinkRoute>> ListRoutes(std::uint32_t index);

@@ -85,8 +85,15 @@ TEST_F(Netns, CountersOfItsInterfaces) {
   EXPECT_GE(after.tx_bytes, 1000U);
   EXPECT_EQ(after.rx_bytes, after.tx_bytes);
   EXPECT_GE(after.rx_packets, 1U);
-  const UniqueFd other = LN_ASSERT_OK(Open("/dev/null", O_RDONLY));
-  LN_EXPECT_ERROR(ReadCounters(other), Code::kInvalidArgument, "enter the network namespace");
+  // Many at once; one that is none spoils nothing.
+  const UniqueFd none = LN_ASSERT_OK(Open("/dev/null", O_RDONLY));
+  const UniqueFd empty = LN_ASSERT_OK(NewNetns());
+  const FdRef three[] = {made, none, empty};
+  const auto all = ReadCounters(three);
+  ASSERT_EQ(all.size(), 3U);
+  EXPECT_EQ(lo_of(LN_ASSERT_OK(all[0])).tx_bytes, after.tx_bytes);
+  LN_EXPECT_ERROR(all[1], Code::kInvalidArgument, "enter the network namespace");
+  EXPECT_EQ(lo_of(LN_ASSERT_OK(all[2])).tx_bytes, 0U);
 }
 
 TEST_F(Netns, PinsComeBackAndGo) {

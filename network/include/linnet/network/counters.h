@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstdint>
+#include <span>
 #include <string>
 #include <vector>
 
@@ -18,5 +19,7 @@ struct InterfaceCounters {
 
 // Those of all interfaces, `lo` included, as the namespace sees them: rx is what its processes received.
 Result<std::vector<InterfaceCounters>> ReadCounters(FdRef netns);
+// Of many namespaces, in their order: much cheaper than one by one.
+std::vector<Result<std::vector<InterfaceCounters>>> ReadCounters(std::span<const FdRef> all);
 
 }  // namespace linnet::network
