@@ -159,6 +159,7 @@ class Manager final : public PodManager {
   mutable Mutex mu_;
   CondVar flight_done_;
   std::unordered_map<std::string, PodPtr> pods_ LN_GUARDED_BY(mu_);
+  std::unordered_map<std::string, PodPtr> pods_by_key_ LN_GUARDED_BY(mu_);  // the same, by PodKey()
   std::unordered_map<std::string, ContainerPtr> containers_ LN_GUARDED_BY(mu_);
   std::unordered_map<std::string, std::shared_ptr<Flight>> flights_ LN_GUARDED_BY(mu_);
 };

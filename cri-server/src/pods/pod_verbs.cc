@@ -54,13 +54,13 @@ Result<std::string> Manager::MakePod(const PodConfig& config, const Caller& call
   const std::string key = PodKey(config.metadata);
   {
     MutexLock lock(mu_);
-    for (const auto& [id, pod] : pods_) {
-      if (PodKey(pod->record.config.metadata) != key) continue;
+    if (const auto found = pods_by_key_.find(key); found != pods_by_key_.end()) {
+      const PodPtr& pod = found->second;
       if (!pod->undelivered || !pod->ready) {
-        return AlreadyExists("pod \"" + key + "\" exists already: " + id + " (remove it, or use another attempt)");
+        return AlreadyExists("pod \"" + key + "\" exists already: " + pod->id.str() + " (remove it, or use another attempt)");
       }
       pod->undelivered = caller.gone();
-      return id;
+      return pod->id.str();
     }
   }
   auto pod = std::make_shared<PodEntry>(PodId::Generate());
@@ -86,6 +86,7 @@ Result<std::string> Manager::MakePod(const PodConfig& config, const Caller& call
   pod->ready = true;
   pod->undelivered = caller.gone();
   pods_.emplace(pod->id.str(), pod);
+  pods_by_key_.emplace(key, pod);
   return pod->id.str();
 }
 
@@ -230,6 +231,7 @@ Result<void> Manager::RemoveLocked(const PodPtr& pod, const Caller& /*caller*/) 
   MutexLock lock(mu_);
   pod->removed = true;
   pods_.erase(pod->id.str());
+  pods_by_key_.erase(PodKey(pod->record.config.metadata));
   return Ok();
 }
 

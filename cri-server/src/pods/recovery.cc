@@ -117,6 +117,7 @@ void Manager::LoadPod(const std::string& name, const std::string& boot_id) {
   LoadContainers(pod);
   AdoptOrBury(pod, boot_id);
   MutexLock lock(mu_);
+  pods_by_key_.emplace(PodKey(pod->record.config.metadata), pod);
   pods_.emplace(name, std::move(pod));
 }
 
