@@ -1,12 +1,15 @@
 #include "daemon/listener.h"
 
+#include <fcntl.h>
 #include <gtest/gtest.h>
+#include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
 
 #include <cstring>
 #include <future>
+#include <thread>
 
 #include "daemon/lock.h"
 #include "linnet/testing/result.h"
@@ -78,6 +81,22 @@ TEST(Lock, SecondHolder_IsRefusedWithThePidOfTheFirst) {
   }
   const UniqueFd again = LN_ASSERT_OK(LockDirectory(dir / "state", 0711));
   EXPECT_TRUE(again);
+}
+
+// Between clone and execve a child has copies of all descriptors, the lock's too.
+TEST(Lock, ChildOfADeadHolder_IsWaitedFor) {
+  const testing::TempDir dir;
+  UniqueFd first = LN_ASSERT_OK(LockDirectory(dir / "state", 0711));
+  dir.Write("state/linnetd.lock", "999999999\n");  // its holder is no more (this is another file: take that one's lock)
+  UniqueFd copy = LN_ASSERT_OK(Open(dir / "state/linnetd.lock", O_RDWR));
+  ASSERT_EQ(::flock(copy.get(), LOCK_EX | LOCK_NB), 0);
+  std::thread child([&] {
+    std::this_thread::sleep_for(std::chrono::milliseconds(50));
+    copy.Reset();
+  });
+  const auto again = LockDirectory(dir / "state", 0711);
+  child.join();
+  EXPECT_TRUE(again) << (again ? "" : again.error().message());
 }
 
 }  // namespace
