@@ -50,7 +50,7 @@ void AddRun(App& app);        // run, pod run
 void AddPs(App& app);         // ps
 void AddStats(App& app);      // stats
 void AddLogs(App& app);       // logs
-void AddExec(App& app);       // exec
+void AddExec(App& app);       // exec, attach
 void AddRemove(App& app);     // stop, rm
 void AddInspect(App& app);    // inspect
 void AddPull(App& app);       // pull
