@@ -296,8 +296,10 @@ TEST_F(ServiceTest, UnknownIds_AreNotFoundOrNothing) {
 }
 
 TEST_F(ServiceTest, RpcsToCome_AnswerUnimplemented) {
-  v1::ContainerStatsResponse stats;
-  EXPECT_EQ(Do(*runtime_stub_, &v1::RuntimeService::Stub::ContainerStats, v1::ContainerStatsRequest(), &stats).error_code(),
+  v1::CheckpointContainerResponse checkpoint;
+  EXPECT_EQ(Do(*runtime_stub_, &v1::RuntimeService::Stub::CheckpointContainer,
+               v1::CheckpointContainerRequest(), &checkpoint)
+                .error_code(),
             grpc::StatusCode::UNIMPLEMENTED);
   grpc::ClientContext context;
   auto reader = runtime_stub_->GetContainerEvents(&context, v1::GetEventsRequest());
