@@ -1,10 +1,11 @@
 // linnetd.
 #include <cstdio>
 
+#include "linnet/base/log.h"
+
 #include "config/config.h"
 #include "daemon/daemon.h"
 #include "daemon/options.h"
-#include "linnet/base/log.h"
 
 namespace {
 
@@ -16,15 +17,17 @@ int Fail(const linnet::Error& error) {
 }  // namespace
 
 int main(int argc, char** argv) {
-  using namespace linnet::cri;  // NOLINT(google-build-using-namespace): main has no namespace of its own
+  using namespace linnet::cri;  // NOLINT(google-build-using-namespace): main has no namespace of
+                                // its own
   PrepareProcess();
   const ParsedOptions parsed = ParseOptions(argc, argv);
   if (parsed.exit) {
     std::fputs(parsed.exit->text.c_str(), parsed.exit->code == 0 ? stdout : stderr);
     return parsed.exit->code;
   }
-  const ConfigSources sources{
-      .file = parsed.options.config_file, .env = LinnetEnvironment(), .options = parsed.options.settings};
+  const ConfigSources sources{.file = parsed.options.config_file,
+                              .env = LinnetEnvironment(),
+                              .options = parsed.options.settings};
   const auto loaded = LoadConfig(sources);
   if (!loaded) return Fail(loaded.error());
   if (parsed.options.print_config) {

@@ -11,10 +11,14 @@
 
 namespace linnet {
 
-std::chrono::steady_clock::time_point SystemClock::Now() const { return std::chrono::steady_clock::now(); }
+std::chrono::steady_clock::time_point SystemClock::Now() const {
+  return std::chrono::steady_clock::now();
+}
 
 std::int64_t SystemClock::WallNanos() const {
-  return std::chrono::duration_cast<std::chrono::nanoseconds>(std::chrono::system_clock::now().time_since_epoch()).count();
+  return std::chrono::duration_cast<std::chrono::nanoseconds>(
+             std::chrono::system_clock::now().time_since_epoch())
+      .count();
 }
 
 std::string FormatRfc3339Nano(std::int64_t wall_nanos) {
@@ -29,8 +33,9 @@ std::string FormatRfc3339Nano(std::int64_t wall_nanos) {
   std::tm tm{};
   gmtime_r(&time, &tm);
   std::array<char, 64> out{};
-  std::snprintf(out.data(), out.size(), "%04d-%02d-%02dT%02d:%02d:%02d.%09lldZ", tm.tm_year + 1900, tm.tm_mon + 1, tm.tm_mday,
-                tm.tm_hour, tm.tm_min, tm.tm_sec, static_cast<long long>(nanos));  // NOLINT(google-runtime-int): printf
+  std::snprintf(out.data(), out.size(), "%04d-%02d-%02dT%02d:%02d:%02d.%09lldZ", tm.tm_year + 1900,
+                tm.tm_mon + 1, tm.tm_mday, tm.tm_hour, tm.tm_min, tm.tm_sec,
+                static_cast<long long>(nanos));  // NOLINT(google-runtime-int): printf
   return out.data();
 }
 
@@ -40,9 +45,18 @@ Result<std::chrono::nanoseconds> ParseDuration(std::string_view text) {
     double nanos;
   };
   // The micro sign and the Greek letter, as Go.
-  constexpr std::array<Unit, 8> kUnits = {
-      {{"ns", 1}, {"us", 1e3}, {"\u00b5s", 1e3}, {"\u03bcs", 1e3}, {"ms", 1e6}, {"s", 1e9}, {"m", 60e9}, {"h", 3600e9}}};
-  const auto bad = [&] { return InvalidArgument("\"" + std::string(text) + "\" is not a duration (such as 250ms, 10s, 1m30s)"); };
+  constexpr std::array<Unit, 8> kUnits = {{{"ns", 1},
+                                           {"us", 1e3},
+                                           {"\u00b5s", 1e3},
+                                           {"\u03bcs", 1e3},
+                                           {"ms", 1e6},
+                                           {"s", 1e9},
+                                           {"m", 60e9},
+                                           {"h", 3600e9}}};
+  const auto bad = [&] {
+    return InvalidArgument("\"" + std::string(text) +
+                           "\" is not a duration (such as 250ms, 10s, 1m30s)");
+  };
   std::string_view rest = text;
   bool negative = false;
   if (!rest.empty() && (rest.front() == '-' || rest.front() == '+')) {

@@ -47,14 +47,18 @@ std::string TempName(const std::string& name) {
 
 enum class Sync : std::uint8_t { kNo, kYes };
 
-Result<void> Replace(FdRef dir, const std::string& name, std::string_view data, mode_t mode, Sync sync) {
+Result<void> Replace(FdRef dir, const std::string& name, std::string_view data, mode_t mode,
+                     Sync sync) {
   const std::string temp = TempName(name);
   const auto fail = [&](const char* what) {
     Error error = Error::FromErrno(errno, std::string(what) + " " + name);
     (void)unlinkat(dir.get(), temp.c_str(), 0);  // gone already is fine
     return error;
   };
-  UniqueFd fd(RetryEintr([&] { return openat(dir.get(), temp.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, mode); }));
+  UniqueFd fd(RetryEintr([&] {
+    return openat(dir.get(), temp.c_str(), O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW,
+                  mode);
+  }));
   if (!fd) return Error::FromErrno(errno, "create " + temp);
   auto written = WriteAll(fd, data);
   if (!written) {
@@ -64,7 +68,8 @@ Result<void> Replace(FdRef dir, const std::string& name, std::string_view data, 
   if (fchmod(fd.get(), mode) != 0) return fail("chmod");
   if (sync == Sync::kYes && fsync(fd.get()) != 0) return fail("fsync");
   if (renameat(dir.get(), temp.c_str(), dir.get(), name.c_str()) != 0) return fail("rename to");
-  if (sync == Sync::kYes && fsync(dir.get()) != 0) return Error::FromErrno(errno, "fsync the directory of " + name);
+  if (sync == Sync::kYes && fsync(dir.get()) != 0)
+    return Error::FromErrno(errno, "fsync the directory of " + name);
   return Ok();
 }
 
@@ -76,15 +81,18 @@ Result<void> RemoveContents(FdRef dir, int depth) {
   return Ok();
 }
 
-// A directory to be emptied. EXDEV: something is mounted on it, whose contents are not ours to remove.
+// A directory to be emptied. EXDEV: something is mounted on it, whose contents are not ours to
+// remove.
 Result<UniqueFd> OpenUnmounted(FdRef dir, const std::string& name) {
   constexpr int kFlags = O_RDONLY | O_DIRECTORY | O_NOFOLLOW;
   Result<UniqueFd> sub = OpenAt2(dir, name, kFlags, 0, RESOLVE_NO_XDEV);
   if (sub || !sub.error().IsErrno(ENOSYS)) return sub;
   // A kernel (or a filter) without openat2: a mount of another file system is still seen.
   sub = OpenAt(dir, name, kFlags);
-  struct stat above {}, below {};
-  if (sub && (fstat(dir.get(), &above) != 0 || fstat(sub->get(), &below) != 0)) return Error::FromErrno(errno, "stat " + name);
+  struct stat above {
+  }, below{};
+  if (sub && (fstat(dir.get(), &above) != 0 || fstat(sub->get(), &below) != 0))
+    return Error::FromErrno(errno, "stat " + name);
   if (sub && above.st_dev != below.st_dev) return Error::FromErrno(EXDEV, "open " + name);
   return sub;
 }
@@ -97,35 +105,42 @@ Result<void> RemoveEntry(FdRef dir, const std::string& name, int depth) {
   if (!opened) {
     if (opened.error().IsErrno(ENOENT)) return Ok();
     if (opened.error().IsErrno(ENOTDIR)) return Error::FromErrno(err, "remove " + name);
-    if (opened.error().IsErrno(EXDEV)) return FailedPrecondition("remove " + name + ": something is mounted there");
+    if (opened.error().IsErrno(EXDEV))
+      return FailedPrecondition("remove " + name + ": something is mounted there");
     return opened.error();
   }
   const UniqueFd& sub = *opened;
   LN_TRY_CTX(RemoveContents(sub, depth), name);
-  if (unlinkat(dir.get(), name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT) return Error::FromErrno(errno, "rmdir " + name);
+  if (unlinkat(dir.get(), name.c_str(), AT_REMOVEDIR) != 0 && errno != ENOENT)
+    return Error::FromErrno(errno, "rmdir " + name);
   return Ok();
 }
 
 }  // namespace
 
-Result<UniqueFd> Open(const std::string& path, int flags, mode_t mode) { return OpenAt(FdRef::Cwd(), path, flags, mode); }
+Result<UniqueFd> Open(const std::string& path, int flags, mode_t mode) {
+  return OpenAt(FdRef::Cwd(), path, flags, mode);
+}
 
 Result<UniqueFd> OpenAt(FdRef dir, const std::string& path, int flags, mode_t mode) {
-  const int fd = RetryEintr([&] { return openat(dir.get(), path.c_str(), flags | O_CLOEXEC, mode); });
+  const int fd =
+      RetryEintr([&] { return openat(dir.get(), path.c_str(), flags | O_CLOEXEC, mode); });
   if (fd < 0) return Error::FromErrno(errno, "open " + path);
   return UniqueFd(fd);
 }
 
 Result<UniqueFd> OpenDir(const std::string& path) { return Open(path, O_RDONLY | O_DIRECTORY); }
 
-Result<UniqueFd> OpenAt2(FdRef dir, const std::string& path, int flags, mode_t mode, std::uint64_t resolve) {
+Result<UniqueFd> OpenAt2(FdRef dir, const std::string& path, int flags, mode_t mode,
+                         std::uint64_t resolve) {
   open_how how{};
   how.flags = static_cast<std::uint64_t>(flags | O_CLOEXEC);
   how.mode = (flags & (O_CREAT | __O_TMPFILE)) != 0 ? mode : 0;
   how.resolve = resolve;
   // EAGAIN: a rename raced with the resolution of "..".
   for (int attempt = 0;; ++attempt) {
-    const long fd = syscall(SYS_openat2, dir.get(), path.c_str(), &how, sizeof how);  // NOLINT(google-runtime-int): syscall
+    const long fd = syscall(SYS_openat2, dir.get(), path.c_str(), &how,
+                            sizeof how);  // NOLINT(google-runtime-int): syscall
     if (fd >= 0) return UniqueFd(static_cast<int>(fd));
     if ((errno == EAGAIN || errno == EINTR) && attempt < 128) continue;
     return Error::FromErrno(errno, "open " + path);
@@ -143,11 +158,13 @@ Result<std::string> ReadAll(FdRef fd, std::size_t max_bytes) {
   std::size_t used = 0;
   for (;;) {
     if (used == out.size()) out.resize(std::max<std::size_t>(4096, out.size() * 2));
-    const ssize_t n = RetryEintr([&] { return read(fd.get(), out.data() + used, out.size() - used); });
+    const ssize_t n =
+        RetryEintr([&] { return read(fd.get(), out.data() + used, out.size() - used); });
     if (n < 0) return Error::FromErrno(errno, "read");
     if (n == 0) break;
     used += static_cast<std::size_t>(n);
-    if (used > max_bytes) return Error(Code::kResourceExhausted, "larger than " + std::to_string(max_bytes) + " bytes");
+    if (used > max_bytes)
+      return Error(Code::kResourceExhausted, "larger than " + std::to_string(max_bytes) + " bytes");
   }
   out.resize(used);
   return out;
@@ -158,7 +175,9 @@ Result<std::string> ReadFileAt(FdRef dir, const std::string& path, std::size_t m
   return LN_TRY_CTX(ReadAll(fd, max_bytes), path);
 }
 
-Result<std::string> ReadFile(const std::string& path, std::size_t max_bytes) { return ReadFileAt(FdRef::Cwd(), path, max_bytes); }
+Result<std::string> ReadFile(const std::string& path, std::size_t max_bytes) {
+  return ReadFileAt(FdRef::Cwd(), path, max_bytes);
+}
 
 Result<void> WriteAll(FdRef fd, std::string_view data) {
   while (!data.empty()) {
@@ -227,7 +246,8 @@ Result<void> RemoveAll(const std::string& path) {
 }
 
 Result<void> RemoveFile(const std::string& path) {
-  if (unlink(path.c_str()) != 0 && errno != ENOENT) return Error::FromErrno(errno, "remove " + path);
+  if (unlink(path.c_str()) != 0 && errno != ENOENT)
+    return Error::FromErrno(errno, "remove " + path);
   return Ok();
 }
 
@@ -242,7 +262,8 @@ Result<std::vector<std::string>> ListDirAt(FdRef dir) {
   std::vector<std::string> out;
   for (;;) {
     errno = 0;
-    const dirent* entry = readdir(stream.get());  // NOLINT(concurrency-mt-unsafe): the stream is this call's alone
+    const dirent* entry =
+        readdir(stream.get());  // NOLINT(concurrency-mt-unsafe): the stream is this call's alone
     if (entry == nullptr) {
       if (errno != 0) return Error::FromErrno(errno, "list directory");
       break;
@@ -273,7 +294,8 @@ Result<std::string> ReadLink(const std::string& path) {
 }
 
 Result<std::string> RealPath(const std::string& path) {
-  const std::unique_ptr<char, decltype(&std::free)> real(realpath(path.c_str(), nullptr), &std::free);
+  const std::unique_ptr<char, decltype(&std::free)> real(realpath(path.c_str(), nullptr),
+                                                         &std::free);
   if (!real) return Error::FromErrno(errno, "resolve " + path);
   return std::string(real.get());
 }
@@ -282,7 +304,8 @@ std::string FdPath(FdRef fd) { return "/proc/self/fd/" + std::to_string(fd.get()
 
 Result<UniqueFd> SealedMemfd(const std::string& name, std::string_view data, MemfdUse use) {
   const unsigned flags = MFD_CLOEXEC | MFD_ALLOW_SEALING;
-  UniqueFd fd(memfd_create(name.c_str(), flags | (use == MemfdUse::kExecutable ? MFD_EXEC : MFD_NOEXEC_SEAL)));
+  UniqueFd fd(memfd_create(name.c_str(),
+                           flags | (use == MemfdUse::kExecutable ? MFD_EXEC : MFD_NOEXEC_SEAL)));
   // EINVAL: kernel before 6.3 knows neither flag, and its memfds are executable.
   if (!fd && errno == EINVAL) fd.Reset(memfd_create(name.c_str(), flags));
   if (!fd) return Error::FromErrno(errno, "memfd_create " + name);

@@ -9,7 +9,9 @@
 namespace linnet {
 namespace {
 
-bool IsAlnum(char c) { return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z'); }
+bool IsAlnum(char c) {
+  return (c >= '0' && c <= '9') || (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z');
+}
 
 }  // namespace
 
@@ -26,9 +28,11 @@ std::string RandomHex(std::size_t bytes) {
 template <class Tag>
 Result<Id<Tag>> Id<Tag>::Parse(std::string_view text) {
   const auto allowed = [](char c) { return IsAlnum(c) || c == '_' || c == '.' || c == '-'; };
-  if (text.empty() || text.size() > 128 || !IsAlnum(text.front()) || !std::all_of(text.begin(), text.end(), allowed)) {
-    return InvalidArgument("\"" + std::string(text.substr(0, 128)) +
-                           "\" is not an id (1–128 of [A-Za-z0-9_.-], the first one a letter or a digit)");
+  if (text.empty() || text.size() > 128 || !IsAlnum(text.front()) ||
+      !std::all_of(text.begin(), text.end(), allowed)) {
+    return InvalidArgument(
+        "\"" + std::string(text.substr(0, 128)) +
+        "\" is not an id (1–128 of [A-Za-z0-9_.-], the first one a letter or a digit)");
   }
   return Id(std::string(text));
 }

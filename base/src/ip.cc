@@ -47,7 +47,8 @@ Result<IpAddress> IpAddress::Parse(std::string_view text) {
 
 IpAddress IpAddress::V4(std::uint32_t host_order) {
   IpAddress out;
-  for (unsigned i = 0; i < 4; ++i) out.bytes_[i] = static_cast<std::uint8_t>(host_order >> (24 - 8 * i));
+  for (unsigned i = 0; i < 4; ++i)
+    out.bytes_[i] = static_cast<std::uint8_t>(host_order >> (24 - 8 * i));
   return out;
 }
 
@@ -118,11 +119,14 @@ std::optional<IpAddress> IpAddress::Previous() const {
 
 Result<Cidr> Cidr::Parse(std::string_view text) {
   const std::size_t slash = text.find('/');
-  const auto bad = [&] { return InvalidArgument("\"" + std::string(text) + "\" is not a prefix (such as 10.1.2.0/24)"); };
+  const auto bad = [&] {
+    return InvalidArgument("\"" + std::string(text) + "\" is not a prefix (such as 10.1.2.0/24)");
+  };
   if (slash == std::string_view::npos) return bad();
   const auto address = IpAddress::Parse(text.substr(0, slash));
   const auto prefix = ParseNumber<int>(text.substr(slash + 1));
-  if (!address || !prefix || *prefix < 0 || *prefix > address->bits() || text[slash + 1] == '-') return bad();
+  if (!address || !prefix || *prefix < 0 || *prefix > address->bits() || text[slash + 1] == '-')
+    return bad();
   return Cidr(*address, *prefix);
 }
 
@@ -142,15 +146,21 @@ IpAddress Cidr::Last() const {
 
 Cidr Cidr::Network() const { return {First(), prefix_}; }
 
-bool Cidr::Contains(const IpAddress& ip) const { return ip.family() == family() && First() <= ip && ip <= Last(); }
+bool Cidr::Contains(const IpAddress& ip) const {
+  return ip.family() == family() && First() <= ip && ip <= Last();
+}
 
-bool Cidr::Overlaps(const Cidr& other) const { return Contains(other.First()) || other.Contains(First()); }
+bool Cidr::Overlaps(const Cidr& other) const {
+  return Contains(other.First()) || other.Contains(First());
+}
 
 std::string Cidr::str() const { return address_.str() + "/" + std::to_string(prefix_); }
 
 Result<MacAddress> MacAddress::Parse(std::string_view text) {
   std::array<std::uint8_t, 6> bytes{};
-  const auto bad = [&] { return InvalidArgument("\"" + std::string(text) + "\" is not a MAC address"); };
+  const auto bad = [&] {
+    return InvalidArgument("\"" + std::string(text) + "\" is not a MAC address");
+  };
   if (text.size() != 17) return bad();
   for (std::size_t i = 0; i < 6; ++i) {
     const char* begin = text.data() + i * 3;
@@ -171,8 +181,8 @@ MacAddress MacAddress::Random() {
 
 std::string MacAddress::str() const {
   std::array<char, 18> out{};
-  std::snprintf(out.data(), out.size(), "%02x:%02x:%02x:%02x:%02x:%02x", bytes_[0], bytes_[1], bytes_[2], bytes_[3], bytes_[4],
-                bytes_[5]);
+  std::snprintf(out.data(), out.size(), "%02x:%02x:%02x:%02x:%02x:%02x", bytes_[0], bytes_[1],
+                bytes_[2], bytes_[3], bytes_[4], bytes_[5]);
   return out.data();
 }
 

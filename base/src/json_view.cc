@@ -54,7 +54,8 @@ std::string_view TypeName(const Json& json) {
 
 Result<Json> ParseJson(std::string_view text, const JsonLimits& limits) {
   if (text.size() > limits.max_bytes) {
-    return InvalidArgument("JSON text of " + std::to_string(text.size()) + " bytes is larger than " + std::to_string(limits.max_bytes));
+    return InvalidArgument("JSON text of " + std::to_string(text.size()) +
+                           " bytes is larger than " + std::to_string(limits.max_bytes));
   }
   if (Depth(text) > limits.max_depth) {
     return InvalidArgument("JSON text is nested deeper than " + std::to_string(limits.max_depth));
@@ -66,13 +67,18 @@ Result<Json> ParseJson(std::string_view text, const JsonLimits& limits) {
   }
 }
 
-std::string DumpJson(const Json& json, int indent) { return json.dump(indent, ' ', false, Json::error_handler_t::replace); }
+std::string DumpJson(const Json& json, int indent) {
+  return json.dump(indent, ' ', false, Json::error_handler_t::replace);
+}
 
-Error JsonView::Fail(std::string_view what) const { return InvalidArgument(path_ + ": " + std::string(what)); }
+Error JsonView::Fail(std::string_view what) const {
+  return InvalidArgument(path_ + ": " + std::string(what));
+}
 
 Result<std::optional<JsonView>> JsonView::Find(std::string_view key) const {
   if (json_->is_null()) return std::optional<JsonView>();
-  if (!json_->is_object()) return Fail("an object is expected, not " + std::string(TypeName(*json_)));
+  if (!json_->is_object())
+    return Fail("an object is expected, not " + std::string(TypeName(*json_)));
   auto it = json_->find(key);
   if (it == json_->end() && match_ == KeyMatch::kIgnoreCase) {
     const std::string lower = ToLower(key);
@@ -94,7 +100,8 @@ template <class Int>
 Result<Int> JsonView::AsInteger() const {
   using Limits = std::numeric_limits<Int>;
   const auto out_of_range = [&] {
-    return Fail(json_->dump() + " out of range (" + std::to_string(Limits::min()) + "…" + std::to_string(Limits::max()) + ")");
+    return Fail(json_->dump() + " out of range (" + std::to_string(Limits::min()) + "…" +
+                std::to_string(Limits::max()) + ")");
   };
   if (json_->is_number_unsigned()) {
     const auto v = json_->get<std::uint64_t>();
@@ -117,13 +124,16 @@ Result<Int> JsonView::AsInteger() const {
 template <class T>
 Result<T> JsonView::As() const {
   if constexpr (std::is_same_v<T, bool>) {
-    if (!json_->is_boolean()) return Fail("a boolean is expected, not " + std::string(TypeName(*json_)));
+    if (!json_->is_boolean())
+      return Fail("a boolean is expected, not " + std::string(TypeName(*json_)));
     return json_->get<bool>();
   } else if constexpr (std::is_same_v<T, std::string>) {
-    if (!json_->is_string()) return Fail("a string is expected, not " + std::string(TypeName(*json_)));
+    if (!json_->is_string())
+      return Fail("a string is expected, not " + std::string(TypeName(*json_)));
     return json_->get_ref<const std::string&>();
   } else if constexpr (std::is_floating_point_v<T>) {
-    if (!json_->is_number()) return Fail("a number is expected, not " + std::string(TypeName(*json_)));
+    if (!json_->is_number())
+      return Fail("a number is expected, not " + std::string(TypeName(*json_)));
     return json_->get<T>();
   } else {
     return AsInteger<T>();
@@ -147,7 +157,8 @@ Result<std::vector<JsonView>> JsonView::Elements() const {
   if (json_->is_null()) return out;
   if (!json_->is_array()) return Fail("an array is expected, not " + std::string(TypeName(*json_)));
   out.reserve(json_->size());
-  for (std::size_t i = 0; i < json_->size(); ++i) out.emplace_back((*json_)[i], path_ + "[" + std::to_string(i) + "]", match_);
+  for (std::size_t i = 0; i < json_->size(); ++i)
+    out.emplace_back((*json_)[i], path_ + "[" + std::to_string(i) + "]", match_);
   return out;
 }
 
@@ -167,7 +178,8 @@ Result<std::map<std::string, std::string>> JsonView::StringMap(std::string_view 
   std::map<std::string, std::string> out;
   const std::optional<JsonView> found = LN_TRY(Find(key));
   if (!found) return out;
-  if (!found->is_object()) return found->Fail("an object is expected, not " + std::string(TypeName(found->raw())));
+  if (!found->is_object())
+    return found->Fail("an object is expected, not " + std::string(TypeName(found->raw())));
   for (const auto& [name, value] : found->raw().items()) {
     const JsonView member(value, found->path() + "." + name, match_);
     out.emplace(name, LN_TRY(member.As<std::string>()));

@@ -1,12 +1,12 @@
 #include "linnet/base/log.h"
 
-#include <spdlog/sinks/basic_file_sink.h>
-#include <spdlog/sinks/stdout_sinks.h>
-#include <spdlog/spdlog.h>
-
 #include <algorithm>
 #include <atomic>
 #include <memory>
+
+#include <spdlog/sinks/basic_file_sink.h>
+#include <spdlog/sinks/stdout_sinks.h>
+#include <spdlog/spdlog.h>
 
 #include "linnet/base/clock.h"
 #include "linnet/base/json_view.h"
@@ -63,7 +63,8 @@ Result<Level> ParseLevel(std::string_view name) {
   for (const Level level : {Level::kDebug, Level::kInfo, Level::kWarn, Level::kError}) {
     if (name == LevelName(level)) return level;
   }
-  return InvalidArgument("log level \"" + std::string(name) + "\" is not one of debug, info, warn, error");
+  return InvalidArgument("log level \"" + std::string(name) +
+                         "\" is not one of debug, info, warn, error");
 }
 
 Result<void> Init(const Options& options) {
@@ -92,8 +93,10 @@ void Write(Level level, std::string_view message, Fields fields) {
     for (const Field& f : fields) json[std::string(f.key)] = f.value;
     line = DumpJson(json);
   } else {
-    line = "time=" + time + " level=" + std::string(LevelName(level)) + " msg=" + LogfmtValue(std::string(message));
-    for (const Field& f : fields) line.append(" ").append(f.key).append("=").append(LogfmtValue(f.value));
+    line = "time=" + time + " level=" + std::string(LevelName(level)) +
+           " msg=" + LogfmtValue(std::string(message));
+    for (const Field& f : fields)
+      line.append(" ").append(f.key).append("=").append(LogfmtValue(f.value));
   }
   std::atomic_load(&state.logger)->info(line);
 }

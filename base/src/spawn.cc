@@ -13,6 +13,7 @@
 #include <cerrno>
 
 #include "linnet/base/file.h"
+
 #include "spawn_child.h"
 
 namespace linnet {
@@ -41,7 +42,9 @@ std::string_view StageName(Stage stage) {
 
 class ChildStack {
  public:
-  ChildStack() : base_(mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0)) {}
+  ChildStack()
+      : base_(mmap(nullptr, kStackBytes, PROT_READ | PROT_WRITE,
+                   MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK, -1, 0)) {}
   ChildStack(const ChildStack&) = delete;
   ChildStack& operator=(const ChildStack&) = delete;
   ~ChildStack() {
@@ -74,7 +77,8 @@ std::vector<char*> Pointers(const std::vector<std::string>& strings) {
   std::vector<char*> out;
   out.reserve(strings.size() + 1);
   // execve takes char* for history's sake; it writes nothing.
-  for (const std::string& s : strings) out.push_back(const_cast<char*>(s.c_str()));  // NOLINT(cppcoreguidelines-pro-type-const-cast)
+  for (const std::string& s : strings)
+    out.push_back(const_cast<char*>(s.c_str()));  // NOLINT(cppcoreguidelines-pro-type-const-cast)
   out.push_back(nullptr);
   return out;
 }
@@ -106,7 +110,8 @@ ExitStatus FromSiginfo(const siginfo_t& info) {
 
 }  // namespace
 
-Process::Process(Process&& other) noexcept : pid_(std::exchange(other.pid_, -1)), pidfd_(std::move(other.pidfd_)) {}
+Process::Process(Process&& other) noexcept
+    : pid_(std::exchange(other.pid_, -1)), pidfd_(std::move(other.pidfd_)) {}
 
 Process& Process::operator=(Process&& other) noexcept {
   if (this != &other) {
@@ -128,7 +133,8 @@ Process::~Process() {
 Result<void> Process::Signal(int signal) const {
   if (!pidfd_) return NotFound("no process");
   if (syscall(SYS_pidfd_send_signal, pidfd_.get(), signal, nullptr, 0) != 0) {
-    return Error::FromErrno(errno, "signal " + std::to_string(signal) + " to process " + std::to_string(pid_));
+    return Error::FromErrno(
+        errno, "signal " + std::to_string(signal) + " to process " + std::to_string(pid_));
   }
   return Ok();
 }
@@ -145,7 +151,8 @@ Result<ExitStatus> Process::Wait(Deadline deadline) {
     }
   }
   siginfo_t info{};
-  if (waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED) != 0) return Error::FromErrno(errno, "waitid");
+  if (waitid(P_PIDFD, static_cast<id_t>(pidfd_.get()), &info, WEXITED) != 0)
+    return Error::FromErrno(errno, "waitid");
   pidfd_.Reset();
   pid_ = -1;
   return FromSiginfo(info);
@@ -158,14 +165,15 @@ UniqueFd Process::Detach() {
 
 Result<Process> Spawn(const SpawnSpec& spec) {
   const std::string name = spec.argv.empty() ? spec.path : Basename(spec.argv[0]);
-  // By path where there is one: the interpreter of a script is told the path. A relative one is this process's, not the
-  // child's directory's.
+  // By path where there is one: the interpreter of a script is told the path. A relative one is
+  // this process's, not the child's directory's.
   const bool by_path = !spec.exe.valid() && spec.path.starts_with('/');
   UniqueFd opened;
   if (!spec.exe.valid() && !by_path) opened = LN_TRY_CTX(Open(spec.path, O_PATH), "start " + name);
   const FdRef exe = spec.exe.valid() ? spec.exe : opened.ref();
 
-  // Targets 0, 1, 2 and what is asked for; every source is moved above them, so no dup can clobber a later one.
+  // Targets 0, 1, 2 and what is asked for; every source is moved above them, so no dup can clobber
+  // a later one.
   int above = 3;
   for (const auto& map : spec.fds) above = std::max(above, map.to + 1);
   std::vector<UniqueFd> owned;
@@ -177,7 +185,8 @@ Result<Process> Spawn(const SpawnSpec& spec) {
   };
   const UniqueFd null = LN_TRY(Open("/dev/null", O_RDWR));
   for (int target = 0; target < 3; ++target) {
-    const bool mapped = std::any_of(spec.fds.begin(), spec.fds.end(), [&](const auto& m) { return m.to == target; });
+    const bool mapped = std::any_of(spec.fds.begin(), spec.fds.end(),
+                                    [&](const auto& m) { return m.to == target; });
     if (!mapped) LN_TRY(add(null, target));
   }
   for (const auto& map : spec.fds) LN_TRY(add(map.from, map.to));
@@ -226,8 +235,10 @@ Result<Process> Spawn(const SpawnSpec& spec) {
     err = errno;
   }
   if (pid < 0) {
-    if (spec.cgroup_dir.valid()) {  // no clone3 (a seccomp filter, an old kernel): the child moves itself
-      const UniqueFd procs = LN_TRY_CTX(OpenAt(spec.cgroup_dir, "cgroup.procs", O_WRONLY), "start " + name);
+    if (spec.cgroup_dir
+            .valid()) {  // no clone3 (a seccomp filter, an old kernel): the child moves itself
+      const UniqueFd procs =
+          LN_TRY_CTX(OpenAt(spec.cgroup_dir, "cgroup.procs", O_WRONLY), "start " + name);
       LN_TRY(add_cgroup(procs));
       plan.cgroup_fds = cgroup_fds.data();
       plan.cgroup_count = static_cast<int>(cgroup_fds.size());
@@ -245,7 +256,8 @@ Result<Process> Spawn(const SpawnSpec& spec) {
     n = read(pipe[0].get(), &failure, sizeof failure);
   } while (n < 0 && errno == EINTR);
   if (n == sizeof failure) {
-    return Error::FromErrno(failure.err, "start " + name + ": " + std::string(StageName(failure.stage)));
+    return Error::FromErrno(failure.err,
+                            "start " + name + ": " + std::string(StageName(failure.stage)));
   }
   return process;
 }
@@ -272,7 +284,8 @@ void Drain(Stream& stream, std::size_t limit) {
 
 }  // namespace
 
-Result<RunResult> Run(SpawnSpec spec, std::string_view input, Deadline deadline, const RunLimits& limits) {
+Result<RunResult> Run(SpawnSpec spec, std::string_view input, Deadline deadline,
+                      const RunLimits& limits) {
   auto in = LN_TRY(Pipe());
   auto out = LN_TRY(Pipe());
   auto err = LN_TRY(Pipe());
@@ -288,23 +301,26 @@ Result<RunResult> Run(SpawnSpec spec, std::string_view input, Deadline deadline,
   for (const UniqueFd* fd : {&in[1], &out[0], &err[0]}) (void)fcntl(fd->get(), F_SETFL, O_NONBLOCK);
 
   RunResult result;
-  std::array<Stream, 2> streams = {Stream{std::move(out[0]), &result.out}, Stream{std::move(err[0]), &result.err}};
+  std::array<Stream, 2> streams = {Stream{std::move(out[0]), &result.out},
+                                   Stream{std::move(err[0]), &result.err}};
   UniqueFd stdin_fd = std::move(in[1]);
   if (input.empty()) stdin_fd.Reset();
   bool exited = false;
   Deadline until = deadline;
   while (!exited || streams[0].fd || streams[1].fd) {
     // Negative descriptors are skipped by poll.
-    std::array<pollfd, 4> wait = {{{.fd = streams[0].fd.get(), .events = POLLIN, .revents = 0},
-                                   {.fd = streams[1].fd.get(), .events = POLLIN, .revents = 0},
-                                   {.fd = stdin_fd.get(), .events = POLLOUT, .revents = 0},
-                                   {.fd = exited ? -1 : process.pidfd().get(), .events = POLLIN, .revents = 0}}};
+    std::array<pollfd, 4> wait = {
+        {{.fd = streams[0].fd.get(), .events = POLLIN, .revents = 0},
+         {.fd = streams[1].fd.get(), .events = POLLIN, .revents = 0},
+         {.fd = stdin_fd.get(), .events = POLLOUT, .revents = 0},
+         {.fd = exited ? -1 : process.pidfd().get(), .events = POLLIN, .revents = 0}}};
     const int n = poll(wait.data(), wait.size(), MillisUntil(until));
     if (n < 0 && errno != EINTR) return Error::FromErrno(errno, "poll");
     if (n == 0 && std::chrono::steady_clock::now() >= until) {
       if (exited) break;  // a grandchild keeps the pipes: what came is what there is
       (void)kill(-group, SIGKILL);
-      return Error(Code::kDeadlineExceeded, (spec.argv.empty() ? spec.path : spec.argv[0]) + " did not end in time and was killed");
+      return Error(Code::kDeadlineExceeded, (spec.argv.empty() ? spec.path : spec.argv[0]) +
+                                                " did not end in time and was killed");
     }
     if (n <= 0) continue;
     for (std::size_t i = 0; i < 2; ++i) {

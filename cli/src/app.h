@@ -1,23 +1,26 @@
 // What every command of `linnet` has at hand.
 #pragma once
 
-#include <CLI/CLI.hpp>
 #include <functional>
 #include <memory>
 #include <string>
 #include <vector>
 
-#include "client.h"
+#include <CLI/CLI.hpp>
+
 #include "linnet/base/result.h"
+
+#include "client.h"
 
 namespace linnet::cli {
 
 struct Globals {
-  std::string address;  // empty: the default one, where a daemon is started if none runs
+  std::string address;           // empty: the default one, where a daemon is started if none runs
   std::string output = "table";  // or "json"
 };
 
-// One invocation. A command's action connects when it needs to; its result is the process's exit code.
+// One invocation. A command's action connects when it needs to; its result is the process's exit
+// code.
 class App {
  public:
   App();
@@ -30,7 +33,8 @@ class App {
   Result<std::unique_ptr<Client>> Connect() const;
   // The parsed command line ends here; an error is printed as "linnet: …".
   void OnRun(CLI::App* command, std::function<Result<int>()> action);
-  // `command` has one positional; all that stands behind it is somebody else's command line, not parsed here.
+  // `command` has one positional; all that stands behind it is somebody else's command line, not
+  // parsed here.
   void TakesCommand(CLI::App* command);
   const std::vector<std::string>& command_words() const { return command_words_; }
 
@@ -46,16 +50,16 @@ class App {
 };
 
 // Each adds its commands.
-void AddRun(App& app);        // run, pod run
-void AddPs(App& app);         // ps
-void AddStats(App& app);      // stats
-void AddLogs(App& app);       // logs
-void AddExec(App& app);       // exec, attach
-void AddRemove(App& app);     // stop, rm
-void AddInspect(App& app);    // inspect
-void AddPull(App& app);       // pull
-void AddImages(App& app);     // images, rmi, image import
-void AddInfo(App& app);       // version, info
-void AddCompletion(App& app); // completion
+void AddRun(App& app);         // run, pod run
+void AddPs(App& app);          // ps
+void AddStats(App& app);       // stats
+void AddLogs(App& app);        // logs
+void AddExec(App& app);        // exec, attach
+void AddRemove(App& app);      // stop, rm
+void AddInspect(App& app);     // inspect
+void AddPull(App& app);        // pull
+void AddImages(App& app);      // images, rmi, image import
+void AddInfo(App& app);        // version, info
+void AddCompletion(App& app);  // completion
 
 }  // namespace linnet::cli

@@ -48,20 +48,24 @@ Result<std::string> SocketPath(const std::string& address) {
   } else if (path.starts_with("unix:")) {
     path = path.substr(5);
   } else if (path.find("://") != std::string::npos) {
-    return InvalidArgument("address \"" + address + "\": only unix sockets are possible (unix:///path or /path)");
+    return InvalidArgument("address \"" + address +
+                           "\": only unix sockets are possible (unix:///path or /path)");
   }
   if (path.empty()) return InvalidArgument("address \"" + address + "\": no path");
   if (path.front() != '/') return RealPath(path);
   return path;
 }
 
-Error FromStatus(const grpc::Status& status) { return {FromGrpc(status.error_code()), status.error_message()}; }
+Error FromStatus(const grpc::Status& status) {
+  return {FromGrpc(status.error_code()), status.error_message()};
+}
 
 Client::Client(std::string socket) : socket_(std::move(socket)) {
   grpc::ChannelArguments args;
   args.SetMaxReceiveMessageSize(kMaxMessageBytes);
   args.SetInt(GRPC_ARG_ENABLE_HTTP_PROXY, 0);
-  channel_ = grpc::CreateCustomChannel("unix://" + socket_, grpc::InsecureChannelCredentials(), args);
+  channel_ =
+      grpc::CreateCustomChannel("unix://" + socket_, grpc::InsecureChannelCredentials(), args);
   runtime_ = cri::RuntimeService::NewStub(channel_);
   images_ = cri::ImageService::NewStub(channel_);
   linnet_ = ext::Linnet::NewStub(channel_);
@@ -74,7 +78,8 @@ void Client::Prepare(grpc::ClientContext& context, std::chrono::seconds timeout)
 
 Error Client::Translate(const grpc::Status& status) const {
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE && !Exists(socket_)) {
-    return Unavailable("no daemon at " + socket_ + " (start one: linnetd --socket " + socket_ + ")");
+    return Unavailable("no daemon at " + socket_ + " (start one: linnetd --socket " + socket_ +
+                       ")");
   }
   if (status.error_code() == grpc::StatusCode::UNAVAILABLE) {
     return Unavailable("the daemon at " + socket_ + " does not answer: " + status.error_message());

@@ -1,15 +1,16 @@
 // A connection to the daemon. Errors of calls become Errors with the daemon's words.
 #pragma once
 
-#include <grpcpp/grpcpp.h>
-
 #include <chrono>
 #include <memory>
 #include <string>
 
+#include <grpcpp/grpcpp.h>
+
+#include "linnet/base/result.h"
+
 #include "cri.grpc.pb.h"
 #include "linnet.grpc.pb.h"
-#include "linnet/base/result.h"
 
 namespace linnet::cli {
 
@@ -35,8 +36,9 @@ class Client {
 
   // One unary call: client.Call(client.runtime(), &Stub::Version, request).
   template <class Stub, class Request, class Response>
-  Result<Response> Call(Stub& stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
-                        const Request& request, std::chrono::seconds timeout = std::chrono::minutes(2)) {
+  Result<Response> Call(
+      Stub& stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+      const Request& request, std::chrono::seconds timeout = std::chrono::minutes(2)) {
     grpc::ClientContext context;
     Prepare(context, timeout);
     Response response;

@@ -25,11 +25,13 @@ Result<std::string> DaemonProgram() {
   for (const char* path : {"/usr/local/bin/linnetd", "/usr/bin/linnetd", "/usr/sbin/linnetd"}) {
     if (Exists(path)) return std::string(path);
   }
-  return NotFound("no linnetd beside this program (" + beside + ") nor in /usr/local/bin, /usr/bin, /usr/sbin");
+  return NotFound("no linnetd beside this program (" + beside +
+                  ") nor in /usr/local/bin, /usr/bin, /usr/sbin");
 }
 
 std::vector<std::string> Environment() {
-  std::vector<std::string> out = {"PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"};
+  std::vector<std::string> out = {
+      "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin"};
   for (char** e = environ; *e != nullptr; ++e) {
     if (std::strncmp(*e, "LINNET_", 7) == 0) out.emplace_back(*e);
   }
@@ -42,17 +44,21 @@ Result<void> WaitUntilListens(const std::string& socket, Process* process, const
     if (process != nullptr) {
       // It may refuse at once (no permission, broken configuration): its own words are in the log.
       auto ended = process->Wait(std::chrono::steady_clock::now() + std::chrono::milliseconds(5));
-      if (ended) return Unavailable("linnetd ended with code " + std::to_string(ended->code) + " (see " + log + ")");
+      if (ended)
+        return Unavailable("linnetd ended with code " + std::to_string(ended->code) + " (see " +
+                           log + ")");
     } else {
       std::this_thread::sleep_for(std::chrono::milliseconds(20));
     }
-    if (std::chrono::steady_clock::now() > deadline) return Unavailable("linnetd does not listen on " + socket + " (see " + log + ")");
+    if (std::chrono::steady_clock::now() > deadline)
+      return Unavailable("linnetd does not listen on " + socket + " (see " + log + ")");
   }
   return Ok();
 }
 
 Result<void> WithSystemd(const std::string& program, const std::string& socket) {
-  const bool installed = Exists("/etc/systemd/system/linnet.service") || Exists("/usr/lib/systemd/system/linnet.service") ||
+  const bool installed = Exists("/etc/systemd/system/linnet.service") ||
+                         Exists("/usr/lib/systemd/system/linnet.service") ||
                          Exists("/lib/systemd/system/linnet.service");
   SpawnSpec spec;
   spec.env = Environment();
@@ -61,10 +67,17 @@ Result<void> WithSystemd(const std::string& program, const std::string& socket) 
     spec.argv = {"systemctl", "start", "linnet.service"};
   } else {
     spec.path = "/usr/bin/systemd-run";
-    spec.argv = {"systemd-run", "--quiet",          "--unit=linnet",        "--service-type=notify", "--property=Delegate=yes",
-                 "--property=KillMode=process", "--property=LimitNOFILE=1048576", program};
+    spec.argv = {"systemd-run",
+                 "--quiet",
+                 "--unit=linnet",
+                 "--service-type=notify",
+                 "--property=Delegate=yes",
+                 "--property=KillMode=process",
+                 "--property=LimitNOFILE=1048576",
+                 program};
   }
-  RunResult result = LN_TRY_CTX(Run(spec, "", std::chrono::steady_clock::now() + kStartTimeout), "start linnetd");
+  RunResult result =
+      LN_TRY_CTX(Run(spec, "", std::chrono::steady_clock::now() + kStartTimeout), "start linnetd");
   if (result.status.code != 0) return Unavailable("start linnetd: " + result.err);
   return WaitUntilListens(socket, nullptr, "journalctl -u linnet");
 }
@@ -81,8 +94,8 @@ Result<void> ByHand(const std::string& program, const std::string& socket) {
   spec.fds = {{.from = out, .to = 1}, {.from = out, .to = 2}};
   Process process = LN_TRY(Spawn(spec));
   LN_TRY(WaitUntilListens(socket, &process, log));
-  std::fprintf(stderr, "linnet: started linnetd (pid %d, log %s); stop it with: kill %d\n", process.pid(), log.c_str(),
-               process.pid());
+  std::fprintf(stderr, "linnet: started linnetd (pid %d, log %s); stop it with: kill %d\n",
+               process.pid(), log.c_str(), process.pid());
   UniqueFd pidfd = process.Detach();
   return Ok();
 }
@@ -95,12 +108,14 @@ bool Listens(const std::string& socket) {
   if (socket.size() >= sizeof address.sun_path) return false;
   std::memcpy(address.sun_path, socket.c_str(), socket.size());
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  return fd && ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
+  return fd &&
+         ::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0;
 }
 
 Result<void> StartDaemon(const std::string& socket) {
   if (::geteuid() != 0) {
-    return Error(Code::kPermissionDenied, "no daemon at " + socket + ", and only root can start one (sudo linnet …)");
+    return Error(Code::kPermissionDenied,
+                 "no daemon at " + socket + ", and only root can start one (sudo linnet …)");
   }
   const std::string program = LN_TRY(DaemonProgram());
   std::fprintf(stderr, "linnet: no daemon at %s, starting one\n", socket.c_str());

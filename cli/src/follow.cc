@@ -14,6 +14,7 @@
 #include <deque>
 
 #include "linnet/base/file.h"
+
 #include "lookup.h"
 
 namespace linnet::cli {
@@ -67,8 +68,10 @@ class LogReader {
       any = true;
       rest_.append(buffer.data(), static_cast<std::size_t>(n));
       std::size_t from = 0;
-      for (std::size_t end = 0; (end = rest_.find('\n', from)) != std::string::npos; from = end + 1) {
-        if (auto parsed = ParseLogLine(std::string_view(rest_).substr(from, end - from))) line(*parsed);
+      for (std::size_t end = 0; (end = rest_.find('\n', from)) != std::string::npos;
+           from = end + 1) {
+        if (auto parsed = ParseLogLine(std::string_view(rest_).substr(from, end - from)))
+          line(*parsed);
       }
       rest_.erase(0, from);
     }
@@ -93,8 +96,11 @@ struct KeptLine {
 // Wakes when something in the log's directory changes, a signal came, or after a while.
 class Waiter {
  public:
-  Waiter(const std::string& directory, int signal_fd) : signal_fd_(signal_fd), inotify_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {
-    if (inotify_) (void)::inotify_add_watch(inotify_.get(), directory.c_str(), IN_MODIFY | IN_CREATE | IN_MOVED_TO);
+  Waiter(const std::string& directory, int signal_fd)
+      : signal_fd_(signal_fd), inotify_(::inotify_init1(IN_CLOEXEC | IN_NONBLOCK)) {
+    if (inotify_)
+      (void)::inotify_add_watch(inotify_.get(), directory.c_str(),
+                                IN_MODIFY | IN_CREATE | IN_MOVED_TO);
     // Without a watch the timeout serves.
   }
   void Wait() {
@@ -115,7 +121,8 @@ class Waiter {
   int wait_ms_ = kShortestWaitMs;
 };
 
-Result<void> Follow(const std::string& path, LogReader& reader, bool timestamps, int signal_fd, const std::function<bool()>& ended) {
+Result<void> Follow(const std::string& path, LogReader& reader, bool timestamps, int signal_fd,
+                    const std::function<bool()>& ended) {
   Waiter waiter(Dirname(path), signal_fd);
   const auto print = [&](const LogLine& line) { PrintLine(line, timestamps); };
   for (;;) {
@@ -152,7 +159,8 @@ std::optional<LogLine> ParseLogLine(std::string_view line) {
   return out;
 }
 
-Result<void> PrintLog(const std::string& path, const LogOptions& options, const std::function<bool()>& ended) {
+Result<void> PrintLog(const std::string& path, const LogOptions& options,
+                      const std::function<bool()>& ended) {
   LogReader reader(path);
   if (options.tail) {
     std::deque<KeptLine> kept;
@@ -160,7 +168,8 @@ Result<void> PrintLog(const std::string& path, const LogOptions& options, const 
       kept.push_back({std::string(line.time), std::string(line.text), line.error, line.partial});
       while (kept.size() > *options.tail) kept.pop_front();
     }));
-    for (const KeptLine& line : kept) PrintLine({line.time, line.text, line.error, line.partial}, options.timestamps);
+    for (const KeptLine& line : kept)
+      PrintLine({line.time, line.text, line.error, line.partial}, options.timestamps);
   } else {
     LN_TRY(reader.Read([&](const LogLine& line) { PrintLine(line, options.timestamps); }));
   }
@@ -200,7 +209,8 @@ Result<int> FollowToEnd(Client& client, const cri::ContainerStatus& status) {
   LogReader reader(status.log_path());
   LN_TRY(Follow(status.log_path(), reader, false, signal_fd.get(), ended));
   if (failed) return *std::move(failed);
-  if (now.reason() == "OOMKilled") std::fprintf(stderr, "linnet: the container was killed: out of memory\n");
+  if (now.reason() == "OOMKilled")
+    std::fprintf(stderr, "linnet: the container was killed: out of memory\n");
   return now.exit_code();
 }
 

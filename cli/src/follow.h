@@ -7,8 +7,9 @@
 #include <string>
 #include <string_view>
 
-#include "client.h"
 #include "linnet/base/result.h"
+
+#include "client.h"
 
 namespace linnet::cli {
 
@@ -25,12 +26,14 @@ struct LogOptions {
   std::optional<std::uint64_t> tail;  // lines; absent: all
 };
 
-// Prints to standard output and standard error. With `follow`, goes on until `ended` says that no more will come and
-// everything written has been printed; survives rotation. A missing file is an empty log while `ended` is false.
-Result<void> PrintLog(const std::string& path, const LogOptions& options, const std::function<bool()>& ended);
+// Prints to standard output and standard error. With `follow`, goes on until `ended` says that no
+// more will come and everything written has been printed; survives rotation. A missing file is an
+// empty log while `ended` is false.
+Result<void> PrintLog(const std::string& path, const LogOptions& options,
+                      const std::function<bool()>& ended);
 
-// The container's whole output, then its exit code. The first SIGINT or SIGTERM asks the container to stop, the second
-// kills it.
+// The container's whole output, then its exit code. The first SIGINT or SIGTERM asks the container
+// to stop, the second kills it.
 Result<int> FollowToEnd(Client& client, const cri::ContainerStatus& status);
 
 }  // namespace linnet::cli

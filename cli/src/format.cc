@@ -15,7 +15,9 @@ Json Labels(const google::protobuf::Map<std::string, std::string>& labels) {
   return out;
 }
 
-Json Time(std::int64_t wall_nanos) { return wall_nanos > 0 ? Json(FormatRfc3339Nano(wall_nanos)) : Json(); }
+Json Time(std::int64_t wall_nanos) {
+  return wall_nanos > 0 ? Json(FormatRfc3339Nano(wall_nanos)) : Json();
+}
 
 }  // namespace
 
@@ -39,7 +41,8 @@ void PrintJson(const Json& json) { std::printf("%s\n", DumpJson(json, 2).c_str()
 
 std::string Age(std::int64_t wall_nanos) {
   if (wall_nanos <= 0) return "-";
-  const std::int64_t seconds = std::max<std::int64_t>(0, (SystemClock().WallNanos() - wall_nanos) / 1'000'000'000);
+  const std::int64_t seconds =
+      std::max<std::int64_t>(0, (SystemClock().WallNanos() - wall_nanos) / 1'000'000'000);
   if (seconds < 120) return std::to_string(seconds) + "s";
   if (seconds < 120 * 60) return std::to_string(seconds / 60) + "m";
   if (seconds < 48 * 3600) return std::to_string(seconds / 3600) + "h";
@@ -64,7 +67,9 @@ std::string StateName(cri::ContainerState state) {
   }
 }
 
-std::string StateName(cri::PodSandboxState state) { return state == cri::SANDBOX_READY ? "ready" : "notready"; }
+std::string StateName(cri::PodSandboxState state) {
+  return state == cri::SANDBOX_READY ? "ready" : "notready";
+}
 
 Json ToJson(const cri::PodSandboxStatus& pod) {
   Json out;
@@ -102,7 +107,9 @@ Json ToJson(const cri::ContainerStatus& c) {
   out["labels"] = Labels(c.labels());
   out["mounts"] = Json::array();
   for (const auto& m : c.mounts()) {
-    out["mounts"].push_back({{"hostPath", m.host_path()}, {"containerPath", m.container_path()}, {"readonly", m.readonly()}});
+    out["mounts"].push_back({{"hostPath", m.host_path()},
+                             {"containerPath", m.container_path()},
+                             {"readonly", m.readonly()}});
   }
   return out;
 }

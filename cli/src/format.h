@@ -7,8 +7,9 @@
 #include <string_view>
 #include <vector>
 
-#include "client.h"
 #include "linnet/base/json_view.h"
+
+#include "client.h"
 
 namespace linnet::cli {
 
@@ -28,9 +29,9 @@ void PrintJson(const Json& json);
 
 // "12s", "5m", "3h", "9d" since then.
 std::string Age(std::int64_t wall_nanos);
-std::string ShortId(std::string_view id);       // 12 digits, without "sha256:"
-std::string StateName(cri::ContainerState state);  // "created" "running" "exited" "unknown"
-std::string StateName(cri::PodSandboxState state); // "ready" "notready"
+std::string ShortId(std::string_view id);           // 12 digits, without "sha256:"
+std::string StateName(cri::ContainerState state);   // "created" "running" "exited" "unknown"
+std::string StateName(cri::PodSandboxState state);  // "ready" "notready"
 
 Json ToJson(const cri::PodSandboxStatus& pod);
 Json ToJson(const cri::ContainerStatus& container);

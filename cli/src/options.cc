@@ -1,9 +1,10 @@
 #include <algorithm>
 #include <cstdio>
 
+#include "linnet/base/file.h"
+
 #include "app.h"
 #include "daemon.h"
-#include "linnet/base/file.h"
 
 namespace linnet::cli {
 namespace {
@@ -21,12 +22,16 @@ App::App() : root_(kAbout, "linnet") {
   root_.require_subcommand(1);
   root_.fallthrough();
   root_.get_formatter()->column_width(32);
-  root_.add_option("--address", globals_.address,
-                   std::string("the daemon's socket (default: ") + kDefaultSocket + ", where one is started if none runs)")
+  root_
+      .add_option("--address", globals_.address,
+                  std::string("the daemon's socket (default: ") + kDefaultSocket +
+                      ", where one is started if none runs)")
       ->envname("LINNET_ADDRESS")
       ->type_name("SOCKET");
   root_.add_option("-o,--output", globals_.output, "how lists are printed: table or json")
-      ->check(CLI::IsMember({"table", "json"}))->type_name("FORMAT")->default_str("table");
+      ->check(CLI::IsMember({"table", "json"}))
+      ->type_name("FORMAT")
+      ->default_str("table");
   AddRun(*this);
   AddPs(*this);
   AddStats(*this);
@@ -49,7 +54,8 @@ Result<std::unique_ptr<Client>> App::Connect() const {
   const std::string socket = LN_TRY(SocketPath(is_default ? kDefaultSocket : globals_.address));
   if (!Listens(socket)) {
     if (!is_default) {
-      return Unavailable("no daemon listens on " + socket + " (start one: linnetd --socket " + socket + ")");
+      return Unavailable("no daemon listens on " + socket + " (start one: linnetd --socket " +
+                         socket + ")");
     }
     LN_TRY(StartDaemon(socket));
   }
@@ -57,10 +63,11 @@ Result<std::unique_ptr<Client>> App::Connect() const {
 }
 
 void App::TakesCommand(CLI::App* command) {
-  command->footer(command->get_footer() + "\n\nUsage: linnet " + command->get_name() + " [OPTIONS] " +
-                  (command->get_name() == "run" ? "IMAGE [COMMAND…]" : "CONTAINER COMMAND…") +
-                  "\nWhat stands behind the " + (command->get_name() == "run" ? "image" : "container") +
-                  " is the command, options and all.");
+  command->footer(
+      command->get_footer() + "\n\nUsage: linnet " + command->get_name() + " [OPTIONS] " +
+      (command->get_name() == "run" ? "IMAGE [COMMAND…]" : "CONTAINER COMMAND…") +
+      "\nWhat stands behind the " + (command->get_name() == "run" ? "image" : "container") +
+      " is the command, options and all.");
   takes_command_.push_back(command);
 }
 
@@ -73,7 +80,8 @@ void App::CutCommand(std::vector<std::string>& args) {
       const std::string name = arg.substr(0, arg.find('='));
       const CLI::Option* option = command != nullptr ? command->get_option_no_throw(name) : nullptr;
       if (option == nullptr) option = root_.get_option_no_throw(name);
-      const bool value_follows = option != nullptr && option->get_items_expected_max() > 0 && name == arg;
+      const bool value_follows =
+          option != nullptr && option->get_items_expected_max() > 0 && name == arg;
       if (value_follows) ++i;
       continue;
     }
@@ -87,7 +95,8 @@ void App::CutCommand(std::vector<std::string>& args) {
     const auto rest = args.begin() + static_cast<std::ptrdiff_t>(i) + 1;
     command_words_.assign(rest, args.end());
     args.erase(rest, args.end());
-    if (!command_words_.empty() && command_words_.front() == "--") command_words_.erase(command_words_.begin());
+    if (!command_words_.empty() && command_words_.front() == "--")
+      command_words_.erase(command_words_.begin());
     return;
   }
 }

@@ -13,7 +13,8 @@ namespace {
 
 Result<int> Port(const std::string& text, const std::string& whole) {
   auto port = ParseNumber<std::uint16_t>(text);
-  if (!port || *port == 0) return InvalidArgument("\"" + whole + "\": \"" + text + "\" is not a port (1–65535)");
+  if (!port || *port == 0)
+    return InvalidArgument("\"" + whole + "\": \"" + text + "\" is not a port (1–65535)");
   return static_cast<int>(*port);
 }
 
@@ -39,12 +40,14 @@ Result<PortSpec> ParsePort(const std::string& text) {
     rest.resize(slash);
   }
   const std::size_t last = rest.rfind(':');
-  if (last == std::string::npos) return InvalidArgument("\"" + text + "\" is not [ADDRESS:]HOST-PORT:POD-PORT[/PROTOCOL]");
+  if (last == std::string::npos)
+    return InvalidArgument("\"" + text + "\" is not [ADDRESS:]HOST-PORT:POD-PORT[/PROTOCOL]");
   out.container = LN_TRY(Port(rest.substr(last + 1), text));
   rest.resize(last);
   if (const std::size_t colon = rest.rfind(':'); colon != std::string::npos) {
     std::string address = rest.substr(0, colon);
-    if (address.size() > 2 && address.front() == '[' && address.back() == ']') address = address.substr(1, address.size() - 2);
+    if (address.size() > 2 && address.front() == '[' && address.back() == ']')
+      address = address.substr(1, address.size() - 2);
     out.address = LN_TRY_CTX(IpAddress::Parse(address), "\"" + text + "\"").str();
     rest = rest.substr(colon + 1);
   }
@@ -61,7 +64,8 @@ Result<VolumeSpec> ParseVolume(const std::string& text) {
   out.host = parts[0];
   if (out.host.front() != '/') out.host = LN_TRY(RealPath(out.host));
   out.container = parts[1];
-  if (out.container.front() != '/') return InvalidArgument("\"" + text + "\": the path in the pod must be absolute");
+  if (out.container.front() != '/')
+    return InvalidArgument("\"" + text + "\": the path in the pod must be absolute");
   if (parts.size() < 3) return out;
   for (const std::string& option : Split(parts[2], ',')) {
     if (option == "ro" || option == "rro") {
@@ -70,7 +74,8 @@ Result<VolumeSpec> ParseVolume(const std::string& text) {
     } else if (option == "rslave" || option == "rshared") {
       out.propagation = option;
     } else if (option != "rw" && option != "rprivate") {
-      return InvalidArgument("\"" + text + "\": option \"" + option + "\" is none of ro, rro, rw, rprivate, rslave, rshared");
+      return InvalidArgument("\"" + text + "\": option \"" + option +
+                             "\" is none of ro, rro, rw, rprivate, rslave, rshared");
     }
   }
   return out;
@@ -78,7 +83,8 @@ Result<VolumeSpec> ParseVolume(const std::string& text) {
 
 Result<std::pair<std::string, std::string>> ParsePair(const std::string& text) {
   const std::size_t equals = text.find('=');
-  if (equals == std::string::npos || equals == 0) return InvalidArgument("\"" + text + "\" is not KEY=VALUE");
+  if (equals == std::string::npos || equals == 0)
+    return InvalidArgument("\"" + text + "\" is not KEY=VALUE");
   return std::pair(text.substr(0, equals), text.substr(equals + 1));
 }
 
@@ -93,26 +99,39 @@ Result<std::optional<std::pair<std::string, std::string>>> ParseEnv(const std::s
 Result<std::uint64_t> ParseBytes(const std::string& text) {
   std::string number = ToLower(text);
   std::uint64_t unit = 1;
-  if (number.ends_with("ib")) number.resize(number.size() - 2);
-  else if (number.ends_with("b")) number.resize(number.size() - 1);
+  if (number.ends_with("ib"))
+    number.resize(number.size() - 2);
+  else if (number.ends_with("b"))
+    number.resize(number.size() - 1);
   if (!number.empty()) {
     switch (number.back()) {
-      case 'k': unit = 1ULL << 10; break;
-      case 'm': unit = 1ULL << 20; break;
-      case 'g': unit = 1ULL << 30; break;
-      case 't': unit = 1ULL << 40; break;
-      default: break;
+      case 'k':
+        unit = 1ULL << 10;
+        break;
+      case 'm':
+        unit = 1ULL << 20;
+        break;
+      case 'g':
+        unit = 1ULL << 30;
+        break;
+      case 't':
+        unit = 1ULL << 40;
+        break;
+      default:
+        break;
     }
     if (unit != 1) number.pop_back();
   }
   auto value = Decimal(number);
-  if (!value || *value * static_cast<double>(unit) > 9e18) return InvalidArgument("\"" + text + "\" is not a size (64m, 1.5g, 4096)");
+  if (!value || *value * static_cast<double>(unit) > 9e18)
+    return InvalidArgument("\"" + text + "\" is not a size (64m, 1.5g, 4096)");
   return static_cast<std::uint64_t>(*value * static_cast<double>(unit));
 }
 
 Result<std::int64_t> ParseCpus(const std::string& text) {
   const double cpus = LN_TRY(Decimal(text));
-  if (cpus < 0.01 || cpus > 10000) return InvalidArgument("\"" + text + "\" is out of range (0.01–10000)");
+  if (cpus < 0.01 || cpus > 10000)
+    return InvalidArgument("\"" + text + "\" is out of range (0.01–10000)");
   return std::llround(cpus * 100'000);
 }
 

@@ -29,7 +29,7 @@ Result<std::pair<std::string, std::string>> ParsePair(const std::string& text); 
 // KEY=VALUE, or KEY: this process's value of it; nullopt where it has none.
 Result<std::optional<std::pair<std::string, std::string>>> ParseEnv(const std::string& text);
 Result<std::uint64_t> ParseBytes(const std::string& text);  // "64m" "1.5g" "4096"
-Result<std::int64_t> ParseCpus(const std::string& text);    // "0.5" → microseconds of a 100 ms period
-Result<std::int64_t> ParseSeconds(const std::string& text); // "10", "1m30s"
+Result<std::int64_t> ParseCpus(const std::string& text);  // "0.5" → microseconds of a 100 ms period
+Result<std::int64_t> ParseSeconds(const std::string& text);  // "10", "1m30s"
 
 }  // namespace linnet::cli

@@ -25,10 +25,18 @@
 namespace linnet::cli {
 namespace {
 
-enum Channel : unsigned char { kStdin = 0, kStdout = 1, kStderr = 2, kError = 3, kResize = 4, kCloseSignal = 255 };
+enum Channel : unsigned char {
+  kStdin = 0,
+  kStdout = 1,
+  kStderr = 2,
+  kError = 3,
+  kResize = 4,
+  kCloseSignal = 255
+};
 enum Op : unsigned char { kBinary = 2, kClose = 8, kPing = 9, kPong = 10 };
 constexpr std::size_t kMaxFrame = 64U << 20;
-constexpr std::size_t kMaxPending = 256U << 10;  // to the daemon, before standard input is read again
+constexpr std::size_t kMaxPending = 256U
+                                    << 10;  // to the daemon, before standard input is read again
 
 struct Url {
   IpAddress ip;
@@ -40,7 +48,8 @@ Result<Url> ParseUrl(const std::string& url) {
   static constexpr std::string_view kScheme = "http://";
   const std::size_t slash = url.find('/', kScheme.size());
   const std::size_t colon = url.rfind(':', slash);
-  if (!url.starts_with(kScheme) || slash == std::string::npos || colon == std::string::npos || colon < kScheme.size()) {
+  if (!url.starts_with(kScheme) || slash == std::string::npos || colon == std::string::npos ||
+      colon < kScheme.size()) {
     return InvalidArgument("the daemon answered a URL that is not http://ADDRESS:PORT/…: " + url);
   }
   Url out;
@@ -48,7 +57,8 @@ Result<Url> ParseUrl(const std::string& url) {
   std::string host = url.substr(kScheme.size(), colon - kScheme.size());
   if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
   out.ip = LN_TRY(IpAddress::Parse(host));
-  out.port = LN_TRY(ParseNumber<std::uint16_t>(std::string_view(url).substr(colon + 1, slash - colon - 1)));
+  out.port = LN_TRY(
+      ParseNumber<std::uint16_t>(std::string_view(url).substr(colon + 1, slash - colon - 1)));
   out.path = url.substr(slash);
   return out;
 }
@@ -72,7 +82,8 @@ Result<UniqueFd> Connect(const Url& url) {
     std::copy(bytes.begin(), bytes.end(), reinterpret_cast<std::uint8_t*>(&at->sin6_addr));
     size = sizeof(sockaddr_in6);
   }
-  if (connect(out.get(), reinterpret_cast<const sockaddr*>(&storage), size) != 0) return Error::FromErrno(errno, "connect to " + url.host);
+  if (connect(out.get(), reinterpret_cast<const sockaddr*>(&storage), size) != 0)
+    return Error::FromErrno(errno, "connect to " + url.host);
   return out;
 }
 
@@ -106,39 +117,52 @@ void OnResized(int) {
 
 class Stream {
  public:
-  Stream(UniqueFd socket, const StreamOptions& options) : socket_(std::move(socket)), options_(options) {}
+  Stream(UniqueFd socket, const StreamOptions& options)
+      : socket_(std::move(socket)), options_(options) {}
 
   Result<void> Greet(const Url& url) {
     std::array<char, 16> key{};
     if (getrandom(key.data(), key.size(), 0) < 0) return Error::FromErrno(errno, "getrandom");
     LN_TRY(WriteAll(socket_, "GET " + url.path + " HTTP/1.1\r\nHost: " + url.host +
-                                 "\r\nConnection: Upgrade\r\nUpgrade: websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " +
-                                 Base64Encode({key.data(), key.size()}) + "\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n"));
+                                 "\r\nConnection: Upgrade\r\nUpgrade: "
+                                 "websocket\r\nSec-WebSocket-Version: 13\r\nSec-WebSocket-Key: " +
+                                 Base64Encode({key.data(), key.size()}) +
+                                 "\r\nSec-WebSocket-Protocol: v5.channel.k8s.io\r\n\r\n"));
     std::size_t end = std::string::npos;
     while ((end = in_.find("\r\n\r\n")) == std::string::npos) {
-      if (in_.size() > 16384 || !LN_TRY(Receive())) return Unavailable("the daemon's answer to the stream's request ended early");
+      if (in_.size() > 16384 || !LN_TRY(Receive()))
+        return Unavailable("the daemon's answer to the stream's request ended early");
     }
     const std::string head = in_.substr(0, end);
-    if (!head.starts_with("HTTP/1.1 101")) return Unavailable("the daemon refused the stream: " + in_.substr(end + 4, 200));
+    if (!head.starts_with("HTTP/1.1 101"))
+      return Unavailable("the daemon refused the stream: " + in_.substr(end + 4, 200));
     in_.erase(0, end + 4);
     return Ok();
   }
 
   Result<int> Run() {
-    if (fcntl(socket_.get(), F_SETFL, O_RDWR | O_NONBLOCK) != 0) return Error::FromErrno(errno, "fcntl");
+    if (fcntl(socket_.get(), F_SETFL, O_RDWR | O_NONBLOCK) != 0)
+      return Error::FromErrno(errno, "fcntl");
     if (options_.tty) LN_TRY(WatchSize());
     stdin_open_ = options_.stdin_open;
     while (!ended_) {
       LN_TRY(TakeFrames());
       if (ended_) break;
       LN_TRY(Flush());
-      std::array<pollfd, 3> wait = {{{.fd = socket_.get(), .events = static_cast<short>(POLLIN | (out_.empty() ? 0 : POLLOUT)), .revents = 0},
-                                     {.fd = stdin_open_ && out_.size() < kMaxPending ? STDIN_FILENO : -1, .events = POLLIN, .revents = 0},
-                                     {.fd = resized_.get(), .events = POLLIN, .revents = 0}}};
-      if (poll(wait.data(), wait.size(), -1) < 0 && errno != EINTR) return Error::FromErrno(errno, "poll");
+      std::array<pollfd, 3> wait = {
+          {{.fd = socket_.get(),
+            .events = static_cast<short>(POLLIN | (out_.empty() ? 0 : POLLOUT)),
+            .revents = 0},
+           {.fd = stdin_open_ && out_.size() < kMaxPending ? STDIN_FILENO : -1,
+            .events = POLLIN,
+            .revents = 0},
+           {.fd = resized_.get(), .events = POLLIN, .revents = 0}}};
+      if (poll(wait.data(), wait.size(), -1) < 0 && errno != EINTR)
+        return Error::FromErrno(errno, "poll");
       if (wait[2].revents != 0) SendSize();
       if (wait[1].revents != 0) ReadStdin();
-      if ((wait[0].revents & (POLLIN | POLLHUP | POLLERR)) != 0 && !LN_TRY(Receive())) ended_ = true;
+      if ((wait[0].revents & (POLLIN | POLLHUP | POLLERR)) != 0 && !LN_TRY(Receive()))
+        ended_ = true;
     }
     LN_TRY(TakeFrames());
     return Outcome();
@@ -147,7 +171,8 @@ class Stream {
  private:
   // False: the connection has ended.
   Result<bool> Receive() {
-    std::array<char, 65536> buffer;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by recv
+    std::array<char, 65536>
+        buffer;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by recv
     const ssize_t size = recv(socket_.get(), buffer.data(), buffer.size(), 0);
     if (size < 0 && (errno == EAGAIN || errno == EINTR)) return true;
     if (size <= 0) return false;
@@ -157,7 +182,8 @@ class Stream {
   Result<void> Flush() {
     std::size_t sent = 0;
     while (sent < out_.size()) {
-      const ssize_t size = send(socket_.get(), out_.data() + sent, out_.size() - sent, MSG_NOSIGNAL);
+      const ssize_t size =
+          send(socket_.get(), out_.data() + sent, out_.size() - sent, MSG_NOSIGNAL);
       if (size < 0 && errno == EINTR) continue;
       if (size < 0 && errno == EAGAIN) break;
       if (size < 0) break;  // what it still has to say is read first
@@ -180,7 +206,8 @@ class Stream {
       for (std::size_t i = 0; i < more; ++i) size = size << 8 | byte(head++);
       if (size > kMaxFrame) return Unavailable("the daemon's frame is too large");
       if (in_.size() - at < head + size) break;
-      LN_TRY(OnFrame(byte(0) & 0x0FU, std::string_view(in_).substr(at + head, static_cast<std::size_t>(size))));
+      LN_TRY(OnFrame(byte(0) & 0x0FU,
+                     std::string_view(in_).substr(at + head, static_cast<std::size_t>(size))));
       at += head + static_cast<std::size_t>(size);
     }
     in_.erase(0, at);
@@ -203,17 +230,20 @@ class Stream {
     (void)!getrandom(mask.data(), mask.size(), 0);  // for proxies' sake, of which there are none
     out_.push_back(static_cast<char>(0x80U | op));
     const bool small = payload.size() < 126;
-    out_.push_back(static_cast<char>(0x80U | (small ? payload.size() : 126)));  // never more than 64 KiB
+    out_.push_back(
+        static_cast<char>(0x80U | (small ? payload.size() : 126)));  // never more than 64 KiB
     if (!small) {
       out_.push_back(static_cast<char>(payload.size() >> 8));
       out_.push_back(static_cast<char>(payload.size() & 0xFF));
     }
     for (const unsigned char byte : mask) out_.push_back(static_cast<char>(byte));
-    for (std::size_t i = 0; i < payload.size(); ++i) out_.push_back(static_cast<char>(static_cast<unsigned char>(payload[i]) ^ mask[i & 3U]));
+    for (std::size_t i = 0; i < payload.size(); ++i)
+      out_.push_back(static_cast<char>(static_cast<unsigned char>(payload[i]) ^ mask[i & 3U]));
   }
 
   void ReadStdin() {
-    std::array<char, 32768> buffer;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by read
+    std::array<char, 32768>
+        buffer;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by read
     const ssize_t size = read(STDIN_FILENO, buffer.data() + 1, buffer.size() - 1);
     if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (size > 0) {
@@ -240,8 +270,9 @@ class Stream {
     (void)!read(resized_.get(), ignored.data(), ignored.size());
     winsize size = {};
     if (ioctl(STDIN_FILENO, TIOCGWINSZ, &size) != 0 || size.ws_row == 0) return;
-    Send(kBinary, std::string(1, static_cast<char>(kResize)) + R"({"Width":)" + std::to_string(size.ws_col) + R"(,"Height":)" +
-                      std::to_string(size.ws_row) + "}");
+    Send(kBinary, std::string(1, static_cast<char>(kResize)) + R"({"Width":)" +
+                      std::to_string(size.ws_col) + R"(,"Height":)" + std::to_string(size.ws_row) +
+                      "}");
   }
 
   Result<int> Outcome() const {
@@ -250,12 +281,14 @@ class Stream {
     const JsonView view(json);
     if (LN_TRY(view.Optional<std::string>("status", "")) == "Success") return 0;
     const std::string message = LN_TRY(view.Optional<std::string>("message", "the stream failed"));
-    if (LN_TRY(view.Optional<std::string>("reason", "")) != "NonZeroExitCode") return Internal(message);
+    if (LN_TRY(view.Optional<std::string>("reason", "")) != "NonZeroExitCode")
+      return Internal(message);
     const auto details = LN_TRY(view.Find("details"));
     if (!details) return Internal(message);
     for (const JsonView& cause : LN_TRY(details->Array("causes"))) {
       const std::string code = LN_TRY(cause.Optional<std::string>("message", ""));
-      if (LN_TRY(cause.Optional<std::string>("reason", "")) == "ExitCode") return ParseNumber<int>(code);
+      if (LN_TRY(cause.Optional<std::string>("reason", "")) == "ExitCode")
+        return ParseNumber<int>(code);
     }
     return Internal(message);
   }

@@ -12,8 +12,8 @@ struct StreamOptions {
   bool tty = false;  // standard input becomes raw meanwhile, and its size is the terminal's
 };
 
-// Between the URL that Exec or Attach answered and this process's standard streams, until the daemon ends it.
-// The command's exit code; 0 for an attachment whose container has ended.
+// Between the URL that Exec or Attach answered and this process's standard streams, until the
+// daemon ends it. The command's exit code; 0 for an attachment whose container has ended.
 Result<int> RunStream(const std::string& url, const StreamOptions& options);
 
 }  // namespace linnet::cli

@@ -12,7 +12,8 @@ constexpr const char* kNamespace = "linnet-bench";
 constexpr auto kCallTimeout = std::chrono::minutes(2);
 
 Error FromStatus(const grpc::Status& status, const char* what) {
-  return Internal(std::string(what) + ": " + status.error_message() + " (code " + std::to_string(status.error_code()) + ")");
+  return Internal(std::string(what) + ": " + status.error_message() + " (code " +
+                  std::to_string(status.error_code()) + ")");
 }
 
 }  // namespace
@@ -34,10 +35,11 @@ struct CriClient::Impl {
   }
 };
 
-#define BENCH_CALL(stub, method, request)                                                             \
-  impl_->Do<v1::method##Request, v1::method##Response>(                                               \
-      #method, request, [&](grpc::ClientContext* c, const v1::method##Request& q, v1::method##Response* r) { \
-        return impl_->stub->method(c, q, r);                                                          \
+#define BENCH_CALL(stub, method, request)                                                  \
+  impl_->Do<v1::method##Request, v1::method##Response>(                                    \
+      #method, request,                                                                    \
+      [&](grpc::ClientContext* c, const v1::method##Request& q, v1::method##Response* r) { \
+        return impl_->stub->method(c, q, r);                                               \
       })
 
 CriClient::CriClient(const std::string& endpoint) : impl_(std::make_unique<Impl>()) {
@@ -74,7 +76,8 @@ v1::PodSandboxConfig PodConfig(const PodOptions& options, const std::string& nam
   config.mutable_metadata()->set_uid(name);
   config.mutable_metadata()->set_namespace_(kNamespace);
   // A pid namespace per container, as kubelet asks for.
-  config.mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_pid(v1::CONTAINER);
+  config.mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_pid(
+      v1::CONTAINER);
   config.mutable_dns_config();
   if (options.host_port != 0) {
     auto* port = config.add_port_mappings();
@@ -133,7 +136,8 @@ Result<void> CriClient::StopAndRemove(const PodHandle& pod) {
   return Ok();
 }
 
-Result<int> CriClient::ExecSync(const std::string& container, const std::vector<std::string>& command) {
+Result<int> CriClient::ExecSync(const std::string& container,
+                                const std::vector<std::string>& command) {
   v1::ExecSyncRequest request;
   request.set_container_id(container);
   for (const auto& word : command) request.add_cmd(word);
@@ -142,14 +146,17 @@ Result<int> CriClient::ExecSync(const std::string& container, const std::vector<
 }
 
 Result<std::size_t> CriClient::CountPods() {
-  const v1::ListPodSandboxResponse list = LN_TRY(BENCH_CALL(runtime, ListPodSandbox, v1::ListPodSandboxRequest()));
+  const v1::ListPodSandboxResponse list =
+      LN_TRY(BENCH_CALL(runtime, ListPodSandbox, v1::ListPodSandboxRequest()));
   return static_cast<std::size_t>(list.items_size());
 }
 
 Result<void> CriClient::RemoveAll() {
-  const v1::ListPodSandboxResponse list = LN_TRY(BENCH_CALL(runtime, ListPodSandbox, v1::ListPodSandboxRequest()));
+  const v1::ListPodSandboxResponse list =
+      LN_TRY(BENCH_CALL(runtime, ListPodSandbox, v1::ListPodSandboxRequest()));
   for (const auto& pod : list.items()) {
-    if (pod.metadata().namespace_() == kNamespace) LN_TRY(StopAndRemove({.pod = pod.id(), .container = ""}));
+    if (pod.metadata().namespace_() == kNamespace)
+      LN_TRY(StopAndRemove({.pod = pod.id(), .container = ""}));
   }
   return Ok();
 }

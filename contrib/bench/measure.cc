@@ -22,7 +22,8 @@ std::vector<int> Pids() {
   std::error_code ec;
   for (const auto& entry : std::filesystem::directory_iterator("/proc", ec)) {
     const std::string name = entry.path().filename();
-    if (!name.empty() && std::isdigit(static_cast<unsigned char>(name[0])) != 0) out.push_back(std::stoi(name));
+    if (!name.empty() && std::isdigit(static_cast<unsigned char>(name[0])) != 0)
+      out.push_back(std::stoi(name));
   }
   return out;
 }
@@ -46,8 +47,10 @@ std::uint64_t FieldKib(const std::string& path, const std::string& key) {
 long CountDirs(const std::string& root) {
   std::error_code ec;
   long n = 0;
-  std::filesystem::recursive_directory_iterator it(root, std::filesystem::directory_options::skip_permission_denied, ec);
-  for (const std::filesystem::recursive_directory_iterator end; !ec && it != end; it.increment(ec)) {
+  std::filesystem::recursive_directory_iterator it(
+      root, std::filesystem::directory_options::skip_permission_denied, ec);
+  for (const std::filesystem::recursive_directory_iterator end; !ec && it != end;
+       it.increment(ec)) {
     if (it->is_directory(ec)) ++n;
   }
   return n;
@@ -55,7 +58,8 @@ long CountDirs(const std::string& root) {
 
 long CountNftElements() {
   // Only here is the nft program run: the census looks from outside.
-  FILE* pipe = popen("nft list ruleset 2>/dev/null | grep -c . ", "r");  // NOLINT(cert-env33-c): a benchmark
+  FILE* pipe =
+      popen("nft list ruleset 2>/dev/null | grep -c . ", "r");  // NOLINT(cert-env33-c): a benchmark
   if (pipe == nullptr) return 0;
   long n = 0;
   if (std::fscanf(pipe, "%ld", &n) != 1) n = 0;
@@ -98,7 +102,9 @@ double ProcessSeconds(int pid) {
   return (user + system) / static_cast<double>(sysconf(_SC_CLK_TCK));
 }
 
-std::uint64_t PssKib(int pid) { return FieldKib("/proc/" + std::to_string(pid) + "/smaps_rollup", "Pss:"); }
+std::uint64_t PssKib(int pid) {
+  return FieldKib("/proc/" + std::to_string(pid) + "/smaps_rollup", "Pss:");
+}
 
 std::uint64_t PssKibOf(const std::vector<std::string>& names) {
   std::uint64_t sum = 0;
@@ -106,7 +112,9 @@ std::uint64_t PssKibOf(const std::vector<std::string>& names) {
     std::string comm = Slurp("/proc/" + std::to_string(pid) + "/comm");
     while (!comm.empty() && comm.back() == '\n') comm.pop_back();
     // The kernel keeps 15 characters.
-    if (std::any_of(names.begin(), names.end(), [&](const std::string& n) { return n.substr(0, 15) == comm; })) sum += PssKib(pid);
+    if (std::any_of(names.begin(), names.end(),
+                    [&](const std::string& n) { return n.substr(0, 15) == comm; }))
+      sum += PssKib(pid);
   }
   return sum;
 }

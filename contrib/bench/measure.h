@@ -31,7 +31,8 @@ std::uint64_t PssKib(int pid);
 std::uint64_t PssKibOf(const std::vector<std::string>& names);
 std::uint64_t MemAvailableKib();
 
-// What a pod makes in the kernel, counted: links, mounts, network namespaces, processes, cgroups, nftables elements.
+// What a pod makes in the kernel, counted: links, mounts, network namespaces, processes, cgroups,
+// nftables elements.
 struct Census {
   std::map<std::string, long> counts;
   static Census Take();

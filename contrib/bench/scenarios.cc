@@ -11,8 +11,9 @@
 #include <cstdio>
 #include <thread>
 
-#include "cri_client.h"
 #include "linnet/base/unique_fd.h"
+
+#include "cri_client.h"
 
 namespace linnet::bench {
 namespace {
@@ -64,13 +65,17 @@ class Bench {
     return Ok();
   }
 
-  void Add(const std::string& name, const std::string& unit, const Samples& s, const std::string& note = "") {
+  void Add(const std::string& name, const std::string& unit, const Samples& s,
+           const std::string& note = "") {
     rows_.push_back({name, unit, s.Median(), s.Percentile(95), s.count(), note});
-    Say(name + ": " + std::to_string(s.Median()) + " " + unit + (note.empty() ? "" : "  (" + note + ")"));
+    Say(name + ": " + std::to_string(s.Median()) + " " + unit +
+        (note.empty() ? "" : "  (" + note + ")"));
   }
-  void Add(const std::string& name, const std::string& unit, double value, const std::string& note = "") {
+  void Add(const std::string& name, const std::string& unit, double value,
+           const std::string& note = "") {
     rows_.push_back({name, unit, value, 0, 1, note});
-    Say(name + ": " + std::to_string(value) + " " + unit + (note.empty() ? "" : "  (" + note + ")"));
+    Say(name + ": " + std::to_string(value) + " " + unit +
+        (note.empty() ? "" : "  (" + note + ")"));
   }
 
   // A deletion counts only where the kernel holds nothing more than before it within a second.
@@ -86,7 +91,8 @@ class Bench {
   }
 
   Result<void> Latencies(int population) {
-    const std::string with = population == 0 ? "" : ", " + std::to_string(population) + " pods running";
+    const std::string with =
+        population == 0 ? "" : ", " + std::to_string(population) + " pods running";
     Samples ready;
     Samples gone;
     Samples exec;
@@ -115,9 +121,11 @@ class Bench {
   Result<void> AtPopulations() {
     std::vector<PodHandle> running;
     const std::uint64_t available = MemAvailableKib();
-    if (options_.daemon_pid > 0) Add("daemon memory, no pods", "MiB", PssMib(options_.daemon_pid), "PSS");
+    if (options_.daemon_pid > 0)
+      Add("daemon memory, no pods", "MiB", PssMib(options_.daemon_pid), "PSS");
     for (const int population : options_.populations) {
-      while (static_cast<int>(running.size()) < population) running.push_back(LN_TRY(client_.Start(pod_, UniqueName("crowd"))));
+      while (static_cast<int>(running.size()) < population)
+        running.push_back(LN_TRY(client_.Start(pod_, UniqueName("crowd"))));
       LN_TRY(Latencies(population));
       if (population > 0) Memory(population, available);
     }
@@ -136,17 +144,19 @@ class Bench {
           static_cast<double>(PssKibOf(options_.helper_names)) / 1024 / population, "PSS");
     }
     const auto now = static_cast<double>(MemAvailableKib());
-    Add("memory per pod (drop of MemAvailable)" + with, "MiB", (static_cast<double>(available_before) - now) / 1024 / population,
+    Add("memory per pod (drop of MemAvailable)" + with, "MiB",
+        (static_cast<double>(available_before) - now) / 1024 / population,
         "kernel, daemon and the workload included");
     if (options_.daemon_pid <= 0) return;
     Add("daemon memory" + with, "MiB", PssMib(options_.daemon_pid), "PSS");
     const double before = ProcessSeconds(options_.daemon_pid);
     std::this_thread::sleep_for(std::chrono::seconds(options_.idle_seconds));
-    Add("daemon CPU when idle" + with, "%", (ProcessSeconds(options_.daemon_pid) - before) / options_.idle_seconds * 100);
+    Add("daemon CPU when idle" + with, "%",
+        (ProcessSeconds(options_.daemon_pid) - before) / options_.idle_seconds * 100);
   }
 
-  // The kernel goes on taking down namespaces of removed pods long after they are out of sight: that is not the price of
-  // the next pod.
+  // The kernel goes on taking down namespaces of removed pods long after they are out of sight:
+  // that is not the price of the next pod.
   static void Settle() {
     constexpr double kQuiet = 0.1;  // seconds of CPU in one
     for (int i = 0; i < 30; ++i) {
@@ -185,21 +195,24 @@ class Bench {
     if (failed > 0) return Internal(std::to_string(failed) + " pods failed to start");
     const std::string clients_text = std::to_string(options_.clients) + " clients";
     Add("pods started per second, " + clients_text, "1/s", options_.burst / seconds);
-    Add("CPU time per pod started, " + clients_text, "s", busy_delta / options_.burst, "whole machine, this client included");
+    Add("CPU time per pod started, " + clients_text, "s", busy_delta / options_.burst,
+        "whole machine, this client included");
     begin = SteadyClock::now();
     Parallel([&](std::size_t i) {
       for (const PodHandle& pod : made[i]) {
         if (!clients[i]->StopAndRemove(pod)) ++failed;
       }
     });
-    Add("pods removed per second, " + clients_text, "1/s", options_.burst / (MillisSince(begin) / 1000), AwaitCensus(before));
+    Add("pods removed per second, " + clients_text, "1/s",
+        options_.burst / (MillisSince(begin) / 1000), AwaitCensus(before));
     return Ok();
   }
 
   template <class Work>
   void Parallel(Work work) {
     std::vector<std::thread> threads;
-    for (int i = 0; i < options_.clients; ++i) threads.emplace_back([&work, i] { work(static_cast<std::size_t>(i)); });
+    for (int i = 0; i < options_.clients; ++i)
+      threads.emplace_back([&work, i] { work(static_cast<std::size_t>(i)); });
     for (auto& thread : threads) thread.join();
   }
 
@@ -210,7 +223,8 @@ class Bench {
     address.sin_family = AF_INET;
     address.sin_addr.s_addr = htonl(INADDR_ANY);
     socklen_t size = sizeof address;
-    if (bind(listener.get(), reinterpret_cast<sockaddr*>(&address), size) != 0 || listen(listener.get(), 16) != 0 ||
+    if (bind(listener.get(), reinterpret_cast<sockaddr*>(&address), size) != 0 ||
+        listen(listener.get(), 16) != 0 ||
         getsockname(listener.get(), reinterpret_cast<sockaddr*>(&address), &size) != 0) {
       return Error::FromErrno(errno, "listen");
     }
@@ -232,7 +246,8 @@ class Bench {
       LN_TRY(client_.StopAndRemove(pod));
       if (!came) return Internal("no byte came from the pod within 10 s");
     }
-    Add("RunPodSandbox to the container's first byte", "ms", samples, "sh, ip, sed and nc of the image included");
+    Add("RunPodSandbox to the container's first byte", "ms", samples,
+        "sh, ip, sed and nc of the image included");
     return Ok();
   }
 

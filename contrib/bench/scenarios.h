@@ -5,6 +5,7 @@
 #include <vector>
 
 #include "linnet/base/result.h"
+
 #include "measure.h"
 
 namespace linnet::bench {
@@ -13,11 +14,11 @@ struct BenchOptions {
   std::string endpoint;
   std::string image;
   std::string label;
-  int daemon_pid = 0;                      // 0: no figures of the daemon
-  std::vector<std::string> helper_names;   // processes that belong to pods
+  int daemon_pid = 0;                     // 0: no figures of the daemon
+  std::vector<std::string> helper_names;  // processes that belong to pods
   std::vector<int> populations = {0, 100, 300};
-  int samples = 30;      // of each latency row
-  int burst = 100;       // pods of the throughput row
+  int samples = 30;  // of each latency row
+  int burst = 100;   // pods of the throughput row
   int clients = 4;
   int idle_seconds = 10;
 };
@@ -31,7 +32,8 @@ struct Row {
   std::string note;
 };
 
-// Runs everything; rows come in the order they were measured. Pods it made are removed even on error.
+// Runs everything; rows come in the order they were measured. Pods it made are removed even on
+// error.
 Result<std::vector<Row>> RunAll(const BenchOptions& options);
 
 }  // namespace linnet::bench

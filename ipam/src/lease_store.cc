@@ -40,7 +40,8 @@ Result<std::optional<std::string>> ReadIfThere(FdRef dir, const std::string& nam
 }
 
 // In place: O_TRUNC makes ext4 write the old blocks out, which costs as much as all the rest.
-Result<void> Overwrite(FdRef dir, const std::string& name, std::string_view text, std::size_t old_size) {
+Result<void> Overwrite(FdRef dir, const std::string& name, std::string_view text,
+                       std::size_t old_size) {
   const UniqueFd file = LN_TRY(OpenAt(dir, name, O_WRONLY | O_CREAT, 0600));
   LN_TRY(WriteAll(file, text));
   if (old_size > text.size() && ftruncate(file.get(), static_cast<off_t>(text.size())) != 0) {
@@ -49,7 +50,9 @@ Result<void> Overwrite(FdRef dir, const std::string& name, std::string_view text
   return Ok();
 }
 
-std::string LastName(std::size_t set_index) { return "last_reserved_ip." + std::to_string(set_index); }
+std::string LastName(std::size_t set_index) {
+  return "last_reserved_ip." + std::to_string(set_index);
+}
 
 }  // namespace
 
@@ -62,11 +65,12 @@ Result<LeaseStore::Opened> LeaseStore::OpenLocked(Missing missing, Deadline dead
   Opened out;
   out.dir = LN_TRY(std::move(dir));
   out.lock = LN_TRY(OpenAt(out.dir, "lock", O_RDONLY | O_CREAT, 0600));
-  // flock has no time limit of its own. Threads of this process wait for mu_, so what is waited for here is another
-  // program's operation of less than a millisecond.
+  // flock has no time limit of its own. Threads of this process wait for mu_, so what is waited for
+  // here is another program's operation of less than a millisecond.
   auto pause = std::chrono::microseconds(100);
   while (flock(out.lock.get(), LOCK_EX | LOCK_NB) != 0) {
-    if (errno != EWOULDBLOCK && errno != EINTR) return Error::FromErrno(errno, "lock " + directory_);
+    if (errno != EWOULDBLOCK && errno != EINTR)
+      return Error::FromErrno(errno, "lock " + directory_);
     if (std::chrono::steady_clock::now() >= deadline) {
       return Error(Code::kDeadlineExceeded, "another process holds the lock of " + directory_);
     }
@@ -137,15 +141,16 @@ Result<bool> LeaseStore::Claim(const Opened& at, const IpAddress& ip, const std:
   return true;
 }
 
-Result<Lease> LeaseStore::AcquireNext(const Opened& at, const LeaseKey& key, const RangeSet& set, std::size_t set_index) {
+Result<Lease> LeaseStore::AcquireNext(const Opened& at, const LeaseKey& key, const RangeSet& set,
+                                      std::size_t set_index) {
   std::optional<IpAddress> last;
   const std::optional<std::string> text = LN_TRY(ReadIfThere(at.dir, LastName(set_index)));
   if (text) {
     if (const auto ip = IpAddress::Parse(Trim(*text))) last = *ip;
   }
   const std::string owner = OwnerText(key);
-  // The hints spare the attempts on addresses known as taken. They may be wrong both ways: before "full" is said, the
-  // directory itself is asked.
+  // The hints spare the attempts on addresses known as taken. They may be wrong both ways: before
+  // "full" is said, the directory itself is asked.
   for (const bool fresh : {false, true}) {
     if (fresh) LN_TRY(ReadDirectory(at));
     RoundRobin round(set, last);
@@ -154,53 +159,67 @@ Result<Lease> LeaseStore::AcquireNext(const Opened& at, const LeaseKey& key, con
       if (owner_of_.contains(candidate->ip)) continue;
       if (!LN_TRY(Claim(at, candidate->ip, owner))) continue;
       LN_TRY(Overwrite(at.dir, LastName(set_index), candidate->ip.str(), text ? text->size() : 0));
-      return Lease{Cidr(candidate->ip, candidate->range->subnet().prefix()), candidate->range->gateway()};
+      return Lease{Cidr(candidate->ip, candidate->range->subnet().prefix()),
+                   candidate->range->gateway()};
     }
   }
-  return Error(Code::kResourceExhausted, "failed to allocate for range " + std::to_string(set_index) +
-                                             ": no IP addresses available in range set: " + set.str());
+  return Error(Code::kResourceExhausted,
+               "failed to allocate for range " + std::to_string(set_index) +
+                   ": no IP addresses available in range set: " + set.str());
 }
 
-Result<Lease> LeaseStore::AcquireOne(const Opened& at, const LeaseKey& key, const RangeSet& set, std::size_t set_index,
-                                     std::vector<IpAddress>& requested) {
+Result<Lease> LeaseStore::AcquireOne(const Opened& at, const LeaseKey& key, const RangeSet& set,
+                                     std::size_t set_index, std::vector<IpAddress>& requested) {
   const auto wanted = std::find_if(requested.begin(), requested.end(), [&](const IpAddress& ip) {
-    return std::any_of(set.ranges().begin(), set.ranges().end(), [&](const Range& r) { return r.subnet().Contains(ip); });
+    return std::any_of(set.ranges().begin(), set.ranges().end(),
+                       [&](const Range& r) { return r.subnet().Contains(ip); });
   });
   if (wanted != requested.end()) {
     const IpAddress ip = *wanted;
     requested.erase(wanted);
     const Range* range = set.Find(ip);
-    if (range == nullptr) return InvalidArgument("requested IP address " + ip.str() + " is not in range set " + set.str());
-    if (ip == range->gateway()) return InvalidArgument("requested ip " + ip.str() + " is subnet's gateway");
+    if (range == nullptr)
+      return InvalidArgument("requested IP address " + ip.str() + " is not in range set " +
+                             set.str());
+    if (ip == range->gateway())
+      return InvalidArgument("requested ip " + ip.str() + " is subnet's gateway");
     if (!LN_TRY(Claim(at, ip, OwnerText(key))) && !IsOwner(owner_of_[ip], key)) {
-      return AlreadyExists("requested IP address " + ip.str() + " is not available in range set " + set.str());
+      return AlreadyExists("requested IP address " + ip.str() + " is not available in range set " +
+                           set.str());
     }
     return Lease{Cidr(ip, range->subnet().prefix()), range->gateway()};
   }
   return AcquireNext(at, key, set, set_index);
 }
 
-Result<std::vector<Lease>> LeaseStore::Acquire(const LeaseKey& key, const std::vector<RangeSet>& sets,
-                                               const std::vector<IpAddress>& requested, Deadline deadline) {
+Result<std::vector<Lease>> LeaseStore::Acquire(const LeaseKey& key,
+                                               const std::vector<RangeSet>& sets,
+                                               const std::vector<IpAddress>& requested,
+                                               Deadline deadline) {
   MutexLock lock(mu_);
   const Opened at = LN_TRY(OpenLocked(Missing::kMake, deadline));
   if (!read_once_) LN_TRY(ReadDirectory(at));  // what an earlier process gave to this key
   std::vector<IpAddress> before;
-  if (const auto it = owned_by_.find(OwnerText(key)); it != owned_by_.end()) before.assign(it->second.begin(), it->second.end());
+  if (const auto it = owned_by_.find(OwnerText(key)); it != owned_by_.end())
+    before.assign(it->second.begin(), it->second.end());
   std::vector<IpAddress> left = requested;
   std::vector<Lease> leases;
   const auto give_back = [&] {
     for (const Lease& lease : leases) {
       const IpAddress& ip = lease.address.address();
-      if (std::find(before.begin(), before.end(), ip) == before.end()) (void)Unlink(at, ip);  // a stray file is swept later
+      if (std::find(before.begin(), before.end(), ip) == before.end())
+        (void)Unlink(at, ip);  // a stray file is swept later
     }
   };
   for (std::size_t i = 0; i < sets.size(); ++i) {
-    const auto held = std::find_if(before.begin(), before.end(), [&](const IpAddress& ip) { return sets[i].Find(ip) != nullptr; });
+    const auto held = std::find_if(before.begin(), before.end(), [&](const IpAddress& ip) {
+      return sets[i].Find(ip) != nullptr;
+    });
     if (held != before.end()) {
       const auto contents = LN_TRY(ReadIfThere(at.dir, held->str()));
       if (contents && IsOwner(*contents, key)) {
-        leases.push_back({Cidr(*held, sets[i].Find(*held)->subnet().prefix()), sets[i].Find(*held)->gateway()});
+        leases.push_back(
+            {Cidr(*held, sets[i].Find(*held)->subnet().prefix()), sets[i].Find(*held)->gateway()});
         std::erase(left, *held);
         continue;
       }
@@ -266,7 +285,8 @@ Result<bool> LeaseStore::Holds(const LeaseKey& key, Deadline deadline) {
   return !LN_TRY(Owned(*at, key)).empty();
 }
 
-Result<std::size_t> LeaseStore::Sweep(const std::function<bool(const LeaseKey&)>& keep, Deadline deadline) {
+Result<std::size_t> LeaseStore::Sweep(const std::function<bool(const LeaseKey&)>& keep,
+                                      Deadline deadline) {
   MutexLock lock(mu_);
   auto at = OpenLocked(Missing::kFail, deadline);
   if (!at && at.error().IsErrno(ENOENT)) return std::size_t{0};

@@ -20,13 +20,17 @@ std::uint64_t Distance(const IpAddress& a, const IpAddress& b) {
   return std::min(high - low, kMax - 1) + 1;
 }
 
-std::uint64_t AddCapped(std::uint64_t a, std::uint64_t b) { return std::min(a + b, std::uint64_t{1} << 63); }
+std::uint64_t AddCapped(std::uint64_t a, std::uint64_t b) {
+  return std::min(a + b, std::uint64_t{1} << 63);
+}
 
-Result<IpAddress> InSubnet(const std::string& text, const IpAddress& fallback, const Cidr& subnet, std::string_view what) {
+Result<IpAddress> InSubnet(const std::string& text, const IpAddress& fallback, const Cidr& subnet,
+                           std::string_view what) {
   if (text.empty()) return fallback;
   const IpAddress ip = LN_TRY_CTX(IpAddress::Parse(text), what);
   if (!subnet.Contains(ip)) {
-    return InvalidArgument(std::string(what) + " " + ip.str() + " is not in network " + subnet.str());
+    return InvalidArgument(std::string(what) + " " + ip.str() + " is not in network " +
+                           subnet.str());
   }
   return ip;
 }
@@ -40,15 +44,17 @@ Result<Range> Range::Make(const RangeSpec& spec) {
     return InvalidArgument("network " + subnet.str() + " is too small to allocate from");
   }
   if (subnet.Network() != subnet) {
-    return InvalidArgument("network has host bits set: for a subnet mask of length " + std::to_string(subnet.prefix()) +
-                           " the network address is " + subnet.Network().address().str());
+    return InvalidArgument("network has host bits set: for a subnet mask of length " +
+                           std::to_string(subnet.prefix()) + " the network address is " +
+                           subnet.Network().address().str());
   }
   const IpAddress first = *subnet.First().Next();
   const IpAddress last = subnet.family() == Family::kV4 ? *subnet.Last().Previous() : subnet.Last();
   const IpAddress gateway = LN_TRY(InSubnet(spec.gateway, first, subnet, "gateway"));
   const IpAddress start = LN_TRY(InSubnet(spec.range_start, first, subnet, "rangeStart"));
   const IpAddress end = LN_TRY(InSubnet(spec.range_end, last, subnet, "rangeEnd"));
-  if (end < start) return InvalidArgument("rangeEnd " + end.str() + " is before rangeStart " + start.str());
+  if (end < start)
+    return InvalidArgument("rangeEnd " + end.str() + " is before rangeStart " + start.str());
   return Range(subnet, start, end, gateway);
 }
 
@@ -66,10 +72,12 @@ std::string Range::str() const { return start_.str() + "-" + end_.str(); }
 Result<RangeSet> RangeSet::Make(std::vector<Range> ranges) {
   if (ranges.empty()) return InvalidArgument("a range set is empty");
   for (std::size_t i = 0; i < ranges.size(); ++i) {
-    if (ranges[i].family() != ranges[0].family()) return InvalidArgument("mixed address families in a range set");
+    if (ranges[i].family() != ranges[0].family())
+      return InvalidArgument("mixed address families in a range set");
     for (std::size_t j = 0; j < i; ++j) {
       if (ranges[i].Overlaps(ranges[j])) {
-        return InvalidArgument("subnets " + ranges[j].str() + " and " + ranges[i].str() + " overlap");
+        return InvalidArgument("subnets " + ranges[j].str() + " and " + ranges[i].str() +
+                               " overlap");
       }
     }
   }
@@ -77,13 +85,15 @@ Result<RangeSet> RangeSet::Make(std::vector<Range> ranges) {
 }
 
 const Range* RangeSet::Find(const IpAddress& ip) const {
-  const auto it = std::find_if(ranges_.begin(), ranges_.end(), [&](const Range& r) { return r.Contains(ip); });
+  const auto it =
+      std::find_if(ranges_.begin(), ranges_.end(), [&](const Range& r) { return r.Contains(ip); });
   return it == ranges_.end() ? nullptr : &*it;
 }
 
 bool RangeSet::Overlaps(const RangeSet& other) const {
   return std::any_of(ranges_.begin(), ranges_.end(), [&](const Range& a) {
-    return std::any_of(other.ranges_.begin(), other.ranges_.end(), [&](const Range& b) { return a.Overlaps(b); });
+    return std::any_of(other.ranges_.begin(), other.ranges_.end(),
+                       [&](const Range& b) { return a.Overlaps(b); });
   });
 }
 
@@ -103,7 +113,8 @@ Result<void> CheckDisjoint(const std::vector<RangeSet>& sets) {
   for (std::size_t i = 0; i < sets.size(); ++i) {
     for (std::size_t j = i + 1; j < sets.size(); ++j) {
       if (sets[i].Overlaps(sets[j])) {
-        return InvalidArgument("range set " + std::to_string(i) + " overlaps with " + std::to_string(j));
+        return InvalidArgument("range set " + std::to_string(i) + " overlaps with " +
+                               std::to_string(j));
       }
     }
   }

@@ -4,13 +4,14 @@
 #include <set>
 #include <vector>
 
+#include "linnet/base/text.h"
+
 #include "cni/args.h"
 #include "cni/conf.h"
 #include "cni/error.h"
 #include "cni/names.h"
 #include "cni/version.h"
 #include "exec/plugin_delegates.h"
-#include "linnet/base/text.h"
 #include "netlink/host_network.h"
 #include "netns.h"
 
@@ -27,8 +28,11 @@ struct Command {
   std::string_view since;  // version of the configuration
 };
 constexpr Command kCommands[] = {
-    {"ADD", true, true, true, ""},         {"CHECK", true, true, true, "0.4.0"},      {"DEL", true, false, true, ""},
-    {"GC", false, false, false, "1.1.0"},  {"STATUS", false, false, false, "1.1.0"},
+    {"ADD", true, true, true, ""},
+    {"CHECK", true, true, true, "0.4.0"},
+    {"DEL", true, false, true, ""},
+    {"GC", false, false, false, "1.1.0"},
+    {"STATUS", false, false, false, "1.1.0"},
 };
 
 struct Environment {
@@ -38,12 +42,15 @@ struct Environment {
 std::string VersionAnswer() {
   Json versions = Json::array();
   for (const std::string_view v : cni::SupportedVersions()) versions.push_back(std::string(v));
-  return DumpJson({{"cniVersion", std::string(cni::kNewestVersion)}, {"supportedVersions", versions}}) + "\n";
+  return DumpJson(
+             {{"cniVersion", std::string(cni::kNewestVersion)}, {"supportedVersions", versions}}) +
+         "\n";
 }
 
 std::string SupportedList() {
   std::string out;
-  for (const std::string_view v : cni::SupportedVersions()) out += (out.empty() ? "\"" : " \"") + std::string(v) + "\"";
+  for (const std::string_view v : cni::SupportedVersions())
+    out += (out.empty() ? "\"" : " \"") + std::string(v) + "\"";
   return out;
 }
 
@@ -60,7 +67,8 @@ Result<Environment> ReadEnvironment(const Command& command, const PluginIo& io) 
   take("CNI_ARGS", out.args, false);
   take("CNI_PATH", out.path, true);
   if (!missing.empty()) {
-    return CniError(ErrorCode::kInvalidEnvironment, "required env variables [" + Join(missing, ",") + "] missing");
+    return CniError(ErrorCode::kInvalidEnvironment,
+                    "required env variables [" + Join(missing, ",") + "] missing");
   }
   if (command.container) LN_TRY(cni::CheckContainerId(out.container_id));
   if (command.ifname) LN_TRY(cni::CheckInterfaceName(out.ifname));
@@ -78,11 +86,16 @@ Result<Input> ReadConf(const Command& command, const PluginIo& io) {
   Input out;
   out.text = LN_TRY(io.read_input());
   auto conf = ParseJson(out.text);
-  if (!conf) return CniError(ErrorCode::kDecode, "error unmarshall network config: " + conf.error().message());
+  if (!conf)
+    return CniError(ErrorCode::kDecode,
+                    "error unmarshall network config: " + conf.error().message());
   out.conf = *std::move(conf);
   const JsonView view(out.conf, "$", KeyMatch::kIgnoreCase);
-  if (!view.is_object()) return CniError(ErrorCode::kDecode, "error unmarshall network config: not an object");
-  const auto decode = [](Error error) { return CniError(ErrorCode::kDecode, "error unmarshall network config: " + error.message()); };
+  if (!view.is_object())
+    return CniError(ErrorCode::kDecode, "error unmarshall network config: not an object");
+  const auto decode = [](Error error) {
+    return CniError(ErrorCode::kDecode, "error unmarshall network config: " + error.message());
+  };
   auto name = view.Optional<std::string>("name", "");
   auto version = view.Optional<std::string>("cniVersion", "");
   if (!name) return decode(std::move(name).error());
@@ -91,11 +104,13 @@ Result<Input> ReadConf(const Command& command, const PluginIo& io) {
   out.version = *version;
   LN_TRY(cni::CheckNetworkName(out.name));
   if (!cni::IsSupported(out.version)) {
-    return CniError(ErrorCode::kIncompatibleVersion, "incompatible CNI versions; config is \"" + out.version +
-                                                         "\", plugin supports [" + SupportedList() + "]");
+    return CniError(ErrorCode::kIncompatibleVersion, "incompatible CNI versions; config is \"" +
+                                                         out.version + "\", plugin supports [" +
+                                                         SupportedList() + "]");
   }
   if (!command.since.empty() && !cni::AtLeast(out.version, command.since)) {
-    return CniError(ErrorCode::kIncompatibleVersion, "config version does not allow " + std::string(command.name));
+    return CniError(ErrorCode::kIncompatibleVersion,
+                    "config version does not allow " + std::string(command.name));
   }
   if (const auto prev = LN_TRY(view.Find("prevResult"))) {
     out.prev = LN_TRY_CTX(cni::ParseResult(*prev, out.version), "could not parse prevResult");
@@ -104,14 +119,17 @@ Result<Input> ReadConf(const Command& command, const PluginIo& io) {
 }
 
 // The pod's namespace. It must be another one than ours, checked before anything is touched.
-Result<UniqueFd> OpenPod(const Command& command, const Environment& environment, const PluginIo& io) {
+Result<UniqueFd> OpenPod(const Command& command, const Environment& environment,
+                         const PluginIo& io) {
   if (environment.netns.empty()) return UniqueFd();
   auto netns = OpenNetns(environment.netns);
   if (!netns && netns.error().Is(Code::kNotFound) && command.name == "DEL") return UniqueFd();
-  if (!netns) return std::move(netns).error().With("failed to open netns \"" + environment.netns + "\"");
+  if (!netns)
+    return std::move(netns).error().With("failed to open netns \"" + environment.netns + "\"");
   const std::string allow = ToLower(io.env("CNI_NETNS_OVERRIDE").value_or(""));
   if (allow != "1" && allow != "true" && LN_TRY(IdentityOf(*netns)) == LN_TRY(OwnNetns())) {
-    return CniError(ErrorCode::kInvalidNetns, "plugin's netns and netns from CNI_NETNS should not be the same");
+    return CniError(ErrorCode::kInvalidNetns,
+                    "plugin's netns and netns from CNI_NETNS should not be the same");
   }
   return netns;
 }
@@ -121,7 +139,8 @@ ExecOptions DelegateOptions(const Environment& environment, const PluginIo& io) 
   out.bin_dirs = Split(environment.path, ':');
   std::erase(out.bin_dirs, "");
   for (const char* name : {"LINNET_IPAM_DIR", "LINNET_INSTANCE", "LINNET_STATE_DIR"}) {
-    if (const auto value = io.env(name)) out.environment.push_back(std::string(name) + "=" + *value);
+    if (const auto value = io.env(name))
+      out.environment.push_back(std::string(name) + "=" + *value);
   }
   return out;
 }
@@ -136,7 +155,8 @@ std::set<std::string> ForeignDelegates(const PluginRegistry& registry, const Jso
   return {type};
 }
 
-Result<std::string> Call(Plugin& plugin, const Command& command, PluginContext& context, const PluginRequest& request) {
+Result<std::string> Call(Plugin& plugin, const Command& command, PluginContext& context,
+                         const PluginRequest& request) {
   if (command.name == "ADD") {
     const cni::AddResult result = LN_TRY(plugin.Add(context, request));
     return DumpJson(LN_TRY(cni::ResultToJson(result, request.cni_version)), 4);
@@ -152,10 +172,12 @@ Result<std::string> Call(Plugin& plugin, const Command& command, PluginContext& 
 }
 
 // The version is known as soon as the configuration is read; errors are printed in it.
-Result<std::string> Run(std::string_view type, const std::string& name, const PluginRegistry& registry, const PluginIo& io,
-                        std::string& version) {
-  const auto* command = std::find_if(std::begin(kCommands), std::end(kCommands), [&](const Command& c) { return c.name == name; });
-  if (command == std::end(kCommands)) return CniError(ErrorCode::kInvalidEnvironment, "unknown CNI_COMMAND: " + name);
+Result<std::string> Run(std::string_view type, const std::string& name,
+                        const PluginRegistry& registry, const PluginIo& io, std::string& version) {
+  const auto* command = std::find_if(std::begin(kCommands), std::end(kCommands),
+                                     [&](const Command& c) { return c.name == name; });
+  if (command == std::end(kCommands))
+    return CniError(ErrorCode::kInvalidEnvironment, "unknown CNI_COMMAND: " + name);
   Plugin* plugin = registry.Find(type);
   if (plugin == nullptr) return NotFound("no plugin \"" + std::string(type) + "\"");
   const Environment environment = LN_TRY(ReadEnvironment(*command, io));
@@ -164,12 +186,15 @@ Result<std::string> Run(std::string_view type, const std::string& name, const Pl
   const UniqueFd netns = LN_TRY(OpenPod(*command, environment, io));
 
   const std::string instance = io.env("LINNET_INSTANCE").value_or("");
-  const auto host = LN_TRY(HostNetwork::Create(
-      {.instance = instance, .mode = NftMode::kExec, .state_dir = io.env("LINNET_STATE_DIR").value_or("/run/linnet")}));
+  const auto host = LN_TRY(
+      HostNetwork::Create({.instance = instance,
+                           .mode = NftMode::kExec,
+                           .state_dir = io.env("LINNET_STATE_DIR").value_or("/run/linnet")}));
   const PluginExec exec(DelegateOptions(environment, io));
   const std::set<std::string> foreign = ForeignDelegates(registry, input.conf);
-  PluginDelegates delegates(registry, exec, foreign,
-                            {.host = *host, .ipam_dir = io.env("LINNET_IPAM_DIR").value_or(""), .instance = instance});
+  PluginDelegates delegates(
+      registry, exec, foreign,
+      {.host = *host, .ipam_dir = io.env("LINNET_IPAM_DIR").value_or(""), .instance = instance});
   PluginRequest request;
   request.container_id = environment.container_id;
   request.ifname = environment.ifname;
@@ -191,7 +216,8 @@ int RunPlugin(std::string_view type, const PluginRegistry& registry, const Plugi
   if (command.empty()) {
     *io.err += "CNI plugin " + std::string(type) + " of linnet\nCNI protocol versions supported: ";
     std::string list;
-    for (const std::string_view v : cni::SupportedVersions()) list += (list.empty() ? "" : ", ") + std::string(v);
+    for (const std::string_view v : cni::SupportedVersions())
+      list += (list.empty() ? "" : ", ") + std::string(v);
     *io.err += list + "\n";
     return 0;
   }
@@ -205,7 +231,8 @@ int RunPlugin(std::string_view type, const PluginRegistry& registry, const Plugi
     *io.out += *output;
     return 0;
   }
-  *io.out += cni::DumpError(output.error(), version.empty() ? cni::kNewestVersion : std::string_view(version));
+  *io.out += cni::DumpError(output.error(),
+                            version.empty() ? cni::kNewestVersion : std::string_view(version));
   return 1;
 }
 

@@ -5,24 +5,28 @@
 
 #include "linnet/base/file.h"
 #include "linnet/base/text.h"
+
 #include "net_dev.h"
 #include "netns.h"
 
 namespace linnet::network {
 namespace {
 
-//   eth0: bytes packets errs drop fifo frame compressed multicast   bytes packets errs drop fifo colls carrier compressed
+//   eth0: bytes packets errs drop fifo frame compressed multicast   bytes packets errs drop fifo
+//   colls carrier compressed
 constexpr std::size_t kColumns = 16;
 constexpr std::size_t kFirstSent = 8;
 
 Result<InterfaceCounters> ParseLine(std::string_view line) {
   const std::size_t colon = line.rfind(':');  // a name may hold one, a number does not
   std::array<std::uint64_t, kColumns> v{};
-  std::string_view rest = colon == std::string_view::npos ? std::string_view() : line.substr(colon + 1);
+  std::string_view rest =
+      colon == std::string_view::npos ? std::string_view() : line.substr(colon + 1);
   for (std::uint64_t& value : v) {
     rest = Trim(rest);
     const auto [end, error] = std::from_chars(rest.data(), rest.data() + rest.size(), value);
-    if (error != std::errc()) return Error(Code::kDataLoss, "net/dev: \"" + std::string(line) + "\" lacks columns");
+    if (error != std::errc())
+      return Error(Code::kDataLoss, "net/dev: \"" + std::string(line) + "\" lacks columns");
     rest.remove_prefix(static_cast<std::size_t>(end - rest.data()));
   }
   const auto* const sent = v.data() + kFirstSent;
@@ -51,7 +55,8 @@ Result<std::vector<InterfaceCounters>> ParseNetDev(std::string_view text) {
   return out;
 }
 
-// Not by rtnetlink: its dumps wait for every change of any interface of the machine (RTNL), this file for nothing.
+// Not by rtnetlink: its dumps wait for every change of any interface of the machine (RTNL), this
+// file for nothing.
 std::vector<Result<std::vector<InterfaceCounters>>> ReadCounters(std::span<const FdRef> all) {
   std::vector<Result<std::string>> texts(all.size(), Result<std::string>(std::string()));
   VisitEachNetns(

@@ -38,7 +38,8 @@ Result<NetnsId> OwnNetns();
 // and /proc/sys/net files opened there keep acting on that namespace from any thread. `visit` must
 // not throw.
 Result<void> VisitNetns(FdRef netns, const std::function<Result<void>()>& visit);
-// Many on one thread, one after another. `visit` is not called for what cannot be entered: `failed` is.
+// Many on one thread, one after another. `visit` is not called for what cannot be entered: `failed`
+// is.
 void VisitEachNetns(std::span<const FdRef> all, const std::function<void(std::size_t)>& visit,
                     const std::function<void(std::size_t, Error)>& failed);
 

@@ -43,7 +43,8 @@ void OnControl(Keeper& keeper, Source* source, std::uint32_t events) {
   InputEnded(*attachment);
   epoll_event hangup = {};  // only that is left to wait for
   hangup.data.ptr = static_cast<Source*>(attachment);
-  if (size < 0 || epoll_ctl(keeper.epoll, EPOLL_CTL_MOD, attachment->fd, &hangup) != 0) Detach(keeper, attachment);
+  if (size < 0 || epoll_ctl(keeper.epoll, EPOLL_CTL_MOD, attachment->fd, &hangup) != 0)
+    Detach(keeper, attachment);
 }
 
 bool IsSocket(int fd) {
@@ -70,7 +71,8 @@ void CopyToAttached(Keeper& keeper, OutputStream& stream, const char* data, std:
       const ssize_t written = write(fd, data, size);
       if (written < 0 && errno == EPIPE) {
         CloseFd(fd);
-      } else if (written != static_cast<ssize_t>(size)) {  // full: the container does not wait for who does not read
+      } else if (written != static_cast<ssize_t>(
+                                size)) {  // full: the container does not wait for who does not read
         (void)!send(a->fd, "!", 1, MSG_DONTWAIT | MSG_NOSIGNAL);
         Detach(keeper, a);
       }
@@ -87,13 +89,18 @@ void AttachCommand(Keeper& keeper, Command& command) {
   const auto& message = *reinterpret_cast<const Attach*>(command.header);
   const std::uint64_t number = command.header->command;
   Container* container = FindContainer(keeper, message.id);
-  if (container == nullptr) return AnswerFailed(keeper, number, Stage::kUnknownContainer, ENOENT, message.id);
-  if (container->state != State::kRunning || container->reaped) return AnswerFailed(keeper, number, Stage::kState, ESRCH, "is not running");
-  const std::uint32_t streams = ((message.flags & kAttachStdout) != 0 ? 1U : 0U) + ((message.flags & kAttachStderr) != 0 ? 1U : 0U);
-  if (command.fd_count != 1 + streams || !IsSocket(command.fds[0])) return AnswerFailed(keeper, number, Stage::kProtocol, EPROTO, "descriptors");
+  if (container == nullptr)
+    return AnswerFailed(keeper, number, Stage::kUnknownContainer, ENOENT, message.id);
+  if (container->state != State::kRunning || container->reaped)
+    return AnswerFailed(keeper, number, Stage::kState, ESRCH, "is not running");
+  const std::uint32_t streams = ((message.flags & kAttachStdout) != 0 ? 1U : 0U) +
+                                ((message.flags & kAttachStderr) != 0 ? 1U : 0U);
+  if (command.fd_count != 1 + streams || !IsSocket(command.fds[0]))
+    return AnswerFailed(keeper, number, Stage::kProtocol, EPROTO, "descriptors");
   int count = 0;
   for (const Attachment* a = container->attachments; a != nullptr; a = a->next) ++count;
-  if (count >= kMaxAttachments) return AnswerFailed(keeper, number, Stage::kState, EMFILE, "too many are attached");
+  if (count >= kMaxAttachments)
+    return AnswerFailed(keeper, number, Stage::kState, EMFILE, "too many are attached");
 
   void* memory = calloc(1, sizeof(Attachment));
   if (memory == nullptr) return AnswerFailed(keeper, number, Stage::kStdio, ENOMEM);
@@ -123,7 +130,8 @@ void AttachCommand(Keeper& keeper, Command& command) {
   answer.terminal = container->terminal ? 1 : 0;
   const int input = InputOf(*container, message.flags);
   answer.header.fd_count = input >= 0 ? 1 : 0;
-  if (input >= 0) (void)fcntl(input, F_SETFL, O_NONBLOCK | (container->terminal ? O_RDWR : O_WRONLY));
+  if (input >= 0)
+    (void)fcntl(input, F_SETFL, O_NONBLOCK | (container->terminal ? O_RDWR : O_WRONLY));
   SendAnswer(keeper, &answer, sizeof answer, input);
 }
 

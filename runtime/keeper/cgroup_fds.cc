@@ -14,7 +14,8 @@ std::uint64_t FindCounter(const char* text) {
   constexpr char kKey[] = "oom_kill ";
   for (const char* line = text; line != nullptr; line = strchr(line, '\n')) {
     if (*line == '\n') ++line;
-    if (strncmp(line, kKey, sizeof kKey - 1) == 0) return strtoull(line + sizeof kKey - 1, nullptr, 10);
+    if (strncmp(line, kKey, sizeof kKey - 1) == 0)
+      return strtoull(line + sizeof kKey - 1, nullptr, 10);
   }
   return 0;
 }
@@ -37,7 +38,8 @@ void SignalProcesses(int dir) {
   close(procs);
 }
 
-// SIGKILL to every process of the frozen group and of those below it (execs have groups of their own).
+// SIGKILL to every process of the frozen group and of those below it (execs have groups of their
+// own).
 void SignalAll(int dir, int depth) {
   SignalProcesses(dir);
   const int copy = openat(dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
@@ -80,7 +82,8 @@ bool TakeCgroup(Cgroup& cgroup, PlanOf& plan, const plan::CgroupFds& fds) {
     cgroup.v1_tasks = static_cast<int*>(calloc(fds.v1_tasks.count, sizeof(int)));
     if (cgroup.v1_tasks == nullptr) return false;
     const auto* indexes = plan.reader().items<plan::FdIndex>(fds.v1_tasks);
-    for (std::uint32_t i = 0; i < fds.v1_tasks.count; ++i) cgroup.v1_tasks[i] = plan.Take(indexes[i]);
+    for (std::uint32_t i = 0; i < fds.v1_tasks.count; ++i)
+      cgroup.v1_tasks[i] = plan.Take(indexes[i]);
     cgroup.v1_count = fds.v1_tasks.count;
   }
   cgroup.oom_kills_before = ReadOomKills(cgroup.oom_counter);

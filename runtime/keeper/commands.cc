@@ -36,9 +36,12 @@ void SetupCommand(Keeper& keeper, Command& command) {
   const auto* message = As<SetupPod>(keeper, command);
   if (message == nullptr) return;
   const std::uint64_t number = command.header->command;
-  if (keeper.pod.set_up) return AnswerFailed(keeper, number, Stage::kState, EEXIST, "pod is set up already");
+  if (keeper.pod.set_up)
+    return AnswerFailed(keeper, number, Stage::kState, EEXIST, "pod is set up already");
   PlanOf plan;
-  if (const char* problem = plan.Open(command, sizeof *message, message->inline_size, plan::Kind::kPod, 0); problem != nullptr) {
+  if (const char* problem =
+          plan.Open(command, sizeof *message, message->inline_size, plan::Kind::kPod, 0);
+      problem != nullptr) {
     return AnswerFailed(keeper, number, Stage::kPlan, EINVAL, problem);
   }
   PodFailure failure;
@@ -49,11 +52,13 @@ void SetupCommand(Keeper& keeper, Command& command) {
 void SignalCommand(Keeper& keeper, const Signal& message) {
   const std::uint64_t number = message.header.command;
   Container* container = FindContainer(keeper, message.id);
-  if (container == nullptr) return AnswerFailed(keeper, number, Stage::kUnknownContainer, ENOENT, message.id);
+  if (container == nullptr)
+    return AnswerFailed(keeper, number, Stage::kUnknownContainer, ENOENT, message.id);
   if (container->state == State::kRunning && !container->reaped) {
     if (message.signal == SIGKILL) {
       KillContainer(*container);
-    } else if (kill(container->pid, message.signal) != 0) {  // not reaped: the number is still its own
+    } else if (kill(container->pid, message.signal) !=
+               0) {  // not reaped: the number is still its own
       return AnswerFailed(keeper, number, Stage::kState, errno, "signal");
     }
   }
@@ -63,9 +68,12 @@ void SignalCommand(Keeper& keeper, const Signal& message) {
 void ReopenCommand(Keeper& keeper, const ReopenLog& message) {
   const std::uint64_t number = message.header.command;
   Container* container = FindContainer(keeper, message.id);
-  if (container == nullptr) return AnswerFailed(keeper, number, Stage::kUnknownContainer, ENOENT, message.id);
-  if (container->state != State::kRunning) return AnswerFailed(keeper, number, Stage::kState, ESRCH, "is not running");
-  if (const int err = container->log.Reopen(); err != 0) return AnswerFailed(keeper, number, Stage::kLog, err, "reopen");
+  if (container == nullptr)
+    return AnswerFailed(keeper, number, Stage::kUnknownContainer, ENOENT, message.id);
+  if (container->state != State::kRunning)
+    return AnswerFailed(keeper, number, Stage::kState, ESRCH, "is not running");
+  if (const int err = container->log.Reopen(); err != 0)
+    return AnswerFailed(keeper, number, Stage::kLog, err, "reopen");
   AnswerDone(keeper, number);
 }
 
@@ -86,7 +94,8 @@ void ExitCommand(Keeper& keeper, std::uint64_t number) {
   keeper.exit_command = number;
   keeper.exiting = true;
   for (Container* c = keeper.containers; c != nullptr; c = c->next) KillContainer(*c);
-  if (keeper.pod.holder > 0) (void)kill(keeper.pod.holder, SIGKILL);  // not reaped: the number is still its own
+  if (keeper.pod.holder > 0)
+    (void)kill(keeper.pod.holder, SIGKILL);  // not reaped: the number is still its own
   ContinueExit(keeper);
 }
 
@@ -96,12 +105,20 @@ void NamespaceCommand(Keeper& keeper, const GetPodNamespace& message) {
   Line<64> path;
   path.Add("self/ns/");
   switch (message.kind) {
-    case NamespaceKind::kNetwork: path.Add("net"); break;
-    case NamespaceKind::kIpc: path.Add("ipc"); break;
-    case NamespaceKind::kUts: path.Add("uts"); break;
+    case NamespaceKind::kNetwork:
+      path.Add("net");
+      break;
+    case NamespaceKind::kIpc:
+      path.Add("ipc");
+      break;
+    case NamespaceKind::kUts:
+      path.Add("uts");
+      break;
     case NamespaceKind::kUser:
-      if (keeper.pod.user_fd >= 0) fd = fcntl(keeper.pod.user_fd, F_DUPFD_CLOEXEC, 3);
-      else errno = ENOENT;
+      if (keeper.pod.user_fd >= 0)
+        fd = fcntl(keeper.pod.user_fd, F_DUPFD_CLOEXEC, 3);
+      else
+        errno = ENOENT;
       break;
     case NamespaceKind::kPid: {
       Line<64> holder;
@@ -110,9 +127,11 @@ void NamespaceCommand(Keeper& keeper, const GetPodNamespace& message) {
       if (keeper.pod.holder > 0) fd = openat(keeper.proc_dir, holder.text(), O_RDONLY | O_CLOEXEC);
       break;
     }
-    default: return AnswerFailed(keeper, number, Stage::kProtocol, EINVAL, "kind of namespace");
+    default:
+      return AnswerFailed(keeper, number, Stage::kProtocol, EINVAL, "kind of namespace");
   }
-  if (path.size() > sizeof "self/ns/" - 1) fd = openat(keeper.proc_dir, path.text(), O_RDONLY | O_CLOEXEC);
+  if (path.size() > sizeof "self/ns/" - 1)
+    fd = openat(keeper.proc_dir, path.text(), O_RDONLY | O_CLOEXEC);
   if (fd < 0) return AnswerFailed(keeper, number, Stage::kNamespace, errno);
   Namespace answer;
   answer.header.command = number;
@@ -124,12 +143,15 @@ void NamespaceCommand(Keeper& keeper, const GetPodNamespace& message) {
 void ResizeCommand(Keeper& keeper, const Resize& message) {
   const std::uint64_t number = message.header.command;
   const Container* container = FindContainer(keeper, message.id);
-  if (container == nullptr) return AnswerFailed(keeper, number, Stage::kUnknownContainer, ENOENT, message.id);
-  if (!container->terminal || container->out.fd < 0) return AnswerFailed(keeper, number, Stage::kConsole, ENOTTY);
+  if (container == nullptr)
+    return AnswerFailed(keeper, number, Stage::kUnknownContainer, ENOENT, message.id);
+  if (!container->terminal || container->out.fd < 0)
+    return AnswerFailed(keeper, number, Stage::kConsole, ENOTTY);
   winsize size = {};
   size.ws_row = message.rows;
   size.ws_col = message.columns;
-  if (ioctl(container->out.fd, TIOCSWINSZ, &size) != 0) return AnswerFailed(keeper, number, Stage::kConsole, errno);
+  if (ioctl(container->out.fd, TIOCSWINSZ, &size) != 0)
+    return AnswerFailed(keeper, number, Stage::kConsole, errno);
   AnswerDone(keeper, number);
 }
 
@@ -147,7 +169,8 @@ template <class T, class F>
 void WithId(Keeper& keeper, Command& command, F act) {
   const auto* message = As<T>(keeper, command);
   if (message == nullptr) return;
-  if (!HasSoundId(message->id)) return AnswerFailed(keeper, command.header->command, Stage::kProtocol, EINVAL, "container id");
+  if (!HasSoundId(message->id))
+    return AnswerFailed(keeper, command.header->command, Stage::kProtocol, EINVAL, "container id");
   act(*message);
 }
 
@@ -163,31 +186,52 @@ Container* FindContainer(Keeper& keeper, const char* id) {
 void Dispatch(Keeper& keeper, Command& command) {
   const std::uint64_t number = command.header->command;
   if (command.header->type == Type::kHello) return ListCommand(keeper, number, true);
-  if (!keeper.greeted) return AnswerFailed(keeper, number, Stage::kProtocol, EPROTO, "the first message must be Hello");
-  if (number == 0) return AnswerFailed(keeper, number, Stage::kProtocol, EPROTO, "command without number");
-  const bool starts = command.header->type == Type::kStartContainer || command.header->type == Type::kExec;
-  if (starts && !keeper.pod.set_up) return AnswerFailed(keeper, number, Stage::kState, EINVAL, "pod is not set up");
-  if (starts && keeper.exiting) return AnswerFailed(keeper, number, Stage::kState, ESHUTDOWN, "pod is ending");
+  if (!keeper.greeted)
+    return AnswerFailed(keeper, number, Stage::kProtocol, EPROTO,
+                        "the first message must be Hello");
+  if (number == 0)
+    return AnswerFailed(keeper, number, Stage::kProtocol, EPROTO, "command without number");
+  const bool starts =
+      command.header->type == Type::kStartContainer || command.header->type == Type::kExec;
+  if (starts && !keeper.pod.set_up)
+    return AnswerFailed(keeper, number, Stage::kState, EINVAL, "pod is not set up");
+  if (starts && keeper.exiting)
+    return AnswerFailed(keeper, number, Stage::kState, ESHUTDOWN, "pod is ending");
   switch (command.header->type) {
-    case Type::kSetupPod: return SetupCommand(keeper, command);
+    case Type::kSetupPod:
+      return SetupCommand(keeper, command);
     case Type::kStartContainer:
-      return WithId<StartContainer>(keeper, command, [&](const StartContainer&) { StartContainerCommand(keeper, command); });
-    case Type::kExec: return WithId<Exec>(keeper, command, [&](const Exec&) { ExecCommand(keeper, command); });
-    case Type::kSignal: return WithId<Signal>(keeper, command, [&](const Signal& m) { SignalCommand(keeper, m); });
-    case Type::kReopenLog: return WithId<ReopenLog>(keeper, command, [&](const ReopenLog& m) { ReopenCommand(keeper, m); });
+      return WithId<StartContainer>(
+          keeper, command, [&](const StartContainer&) { StartContainerCommand(keeper, command); });
+    case Type::kExec:
+      return WithId<Exec>(keeper, command, [&](const Exec&) { ExecCommand(keeper, command); });
+    case Type::kSignal:
+      return WithId<Signal>(keeper, command, [&](const Signal& m) { SignalCommand(keeper, m); });
+    case Type::kReopenLog:
+      return WithId<ReopenLog>(keeper, command,
+                               [&](const ReopenLog& m) { ReopenCommand(keeper, m); });
     case Type::kRemoveContainer:
-      return WithId<RemoveContainer>(keeper, command, [&](const RemoveContainer& m) { RemoveCommand(keeper, m); });
-    case Type::kExitPod: return ExitCommand(keeper, number);
+      return WithId<RemoveContainer>(keeper, command,
+                                     [&](const RemoveContainer& m) { RemoveCommand(keeper, m); });
+    case Type::kExitPod:
+      return ExitCommand(keeper, number);
     case Type::kGetPodNamespace:
-      if (const auto* message = As<GetPodNamespace>(keeper, command); message != nullptr) NamespaceCommand(keeper, *message);
+      if (const auto* message = As<GetPodNamespace>(keeper, command); message != nullptr)
+        NamespaceCommand(keeper, *message);
       return;
-    case Type::kResize: return WithId<Resize>(keeper, command, [&](const Resize& m) { ResizeCommand(keeper, m); });
-    case Type::kAttach: return WithId<Attach>(keeper, command, [&](const Attach&) { AttachCommand(keeper, command); });
-    case Type::kListContainers: return ListCommand(keeper, number, false);
+    case Type::kResize:
+      return WithId<Resize>(keeper, command, [&](const Resize& m) { ResizeCommand(keeper, m); });
+    case Type::kAttach:
+      return WithId<Attach>(keeper, command,
+                            [&](const Attach&) { AttachCommand(keeper, command); });
+    case Type::kListContainers:
+      return ListCommand(keeper, number, false);
     case Type::kKillExec:
-      if (const auto* message = As<KillExec>(keeper, command); message != nullptr) KillExecCommand(keeper, *message);
+      if (const auto* message = As<KillExec>(keeper, command); message != nullptr)
+        KillExecCommand(keeper, *message);
       return;
-    default: return AnswerFailed(keeper, number, Stage::kProtocol, ENOSYS, "unknown command");
+    default:
+      return AnswerFailed(keeper, number, Stage::kProtocol, ENOSYS, "unknown command");
   }
 }
 

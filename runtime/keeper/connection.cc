@@ -51,7 +51,8 @@ void Remember(Keeper& keeper, std::uint64_t command, const void* message, std::s
 
 bool Send(Keeper& keeper, const void* message, std::size_t size, int fd) {
   if (keeper.connection.fd < 0) return false;
-  iovec data = {const_cast<void*>(message), size};  // NOLINT(cppcoreguidelines-pro-type-const-cast): sendmsg only reads
+  iovec data = {const_cast<void*>(message),
+                size};  // NOLINT(cppcoreguidelines-pro-type-const-cast): sendmsg only reads
   alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))] = {};
   msghdr header = {};
   header.msg_iov = &data;
@@ -95,7 +96,8 @@ bool Receive(int fd, Received& received) {
     memcpy(received.fds + received.fd_count, CMSG_DATA(part), count * sizeof(int));
     received.fd_count += static_cast<std::uint32_t>(count);
   }
-  received.size = (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ? 0 : static_cast<std::size_t>(size);
+  received.size =
+      (header.msg_flags & (MSG_TRUNC | MSG_CTRUNC)) != 0 ? 0 : static_cast<std::size_t>(size);
   return true;
 }
 
@@ -179,7 +181,9 @@ void SendAnswer(Keeper& keeper, const void* message, std::size_t size, int fd) {
   (void)Send(keeper, message, size, fd);
 }
 
-void SendEvent(Keeper& keeper, const void* message, std::size_t size) { (void)Send(keeper, message, size, -1); }
+void SendEvent(Keeper& keeper, const void* message, std::size_t size) {
+  (void)Send(keeper, message, size, -1);
+}
 
 void AnswerDone(Keeper& keeper, std::uint64_t command) {
   Done done;
@@ -187,7 +191,8 @@ void AnswerDone(Keeper& keeper, std::uint64_t command) {
   SendAnswer(keeper, &done, sizeof done);
 }
 
-void AnswerFailed(Keeper& keeper, std::uint64_t command, Stage stage, int error, const char* detail) {
+void AnswerFailed(Keeper& keeper, std::uint64_t command, Stage stage, int error,
+                  const char* detail) {
   Failed failed;
   failed.header.command = command;
   failed.stage = stage;
@@ -200,7 +205,9 @@ bool IsUnderWay(const Keeper& keeper, std::uint64_t command) {
   if (command == 0) return false;
   if (keeper.exit_command == command) return true;
   for (const Container* c = keeper.containers; c != nullptr; c = c->next) {
-    if (c->remove_command == command || (c->start_command == command && c->state == State::kStarting)) return true;
+    if (c->remove_command == command ||
+        (c->start_command == command && c->state == State::kStarting))
+      return true;
   }
   for (const ExecRun* e = keeper.execs; e != nullptr; e = e->next) {
     if (e->command == command && !e->started) return true;

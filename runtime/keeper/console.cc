@@ -19,8 +19,9 @@ int OpenMaster(int root) {
   if (master < 0) return -1;
   struct stat info = {};
   struct statfs fs = {};
-  if (fstat(master, &info) == 0 && fstatfs(master, &fs) == 0 && static_cast<unsigned>(fs.f_type) == kDevptsMagic &&
-      S_ISCHR(info.st_mode) && info.st_rdev == makedev(5, 2)) {
+  if (fstat(master, &info) == 0 && fstatfs(master, &fs) == 0 &&
+      static_cast<unsigned>(fs.f_type) == kDevptsMagic && S_ISCHR(info.st_mode) &&
+      info.st_rdev == makedev(5, 2)) {
     return master;
   }
   close(master);
@@ -57,7 +58,8 @@ void BindConsole(const ChildContext& child, int root, int slave) {
     Fail(child, Stage::kConsole, node < 0 ? errno : EINVAL, "/dev/console");
   }
   const int tree = OpenTree(slave, "", OPEN_TREE_CLONE | AT_EMPTY_PATH);
-  if (tree < 0 || MoveMountFd(tree, node) != 0) Fail(child, Stage::kConsole, errno, "bind /dev/console");
+  if (tree < 0 || MoveMountFd(tree, node) != 0)
+    Fail(child, Stage::kConsole, errno, "bind /dev/console");
   close(tree);
   close(node);
   close(dev);
@@ -78,7 +80,8 @@ int OpenConsole(ChildContext& child, int root, const plan::Process& process, boo
     size.ws_col = process.columns;
     (void)ioctl(master, TIOCSWINSZ, &size);  // a size is a wish
   }
-  if (fchown(slave, process.uid, static_cast<gid_t>(-1)) != 0) Fail(child, Stage::kConsole, errno, "owner");
+  if (fchown(slave, process.uid, static_cast<gid_t>(-1)) != 0)
+    Fail(child, Stage::kConsole, errno, "owner");
   SendMaster(child, master);
   close(master);
   if (bind_console) BindConsole(child, root, slave);

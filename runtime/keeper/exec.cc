@@ -1,5 +1,5 @@
-// Exec: another process in a running container, in a cgroup of its own below the container's, so that its whole tree can
-// be killed.
+// Exec: another process in a running container, in a cgroup of its own below the container's, so
+// that its whole tree can be killed.
 #include <dirent.h>
 #include <sys/epoll.h>
 #include <sys/stat.h>
@@ -21,7 +21,8 @@ void MakeGroup(Keeper& keeper, ExecRun& exec) {
   if (parent < 0) return;
   Line<sizeof exec.group> name;
   name.Add("exec-").Add(++keeper.exec_serial);
-  if (mkdirat(parent, name.text(), 0755) != 0) return;  // it runs in the container's: then its session is what is killed
+  if (mkdirat(parent, name.text(), 0755) != 0)
+    return;  // it runs in the container's: then its session is what is killed
   int& dir = cgroup.v2_dir >= 0 ? exec.v2_dir : exec.freezer_dir;
   dir = openat(parent, name.text(), O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   if (dir < 0) {
@@ -35,7 +36,9 @@ void MakeGroup(Keeper& keeper, ExecRun& exec) {
 // True: there is none (any more).
 bool RemoveGroup(ExecRun& exec) {
   if (exec.group[0] == '\0') return true;
-  if (unlinkat(exec.group_parent, exec.group, AT_REMOVEDIR) != 0 && errno == EBUSY && ++exec.group_attempts < kGroupAttempts) return false;
+  if (unlinkat(exec.group_parent, exec.group, AT_REMOVEDIR) != 0 && errno == EBUSY &&
+      ++exec.group_attempts < kGroupAttempts)
+    return false;
   return true;  // processes that were left behind on purpose: it goes with the container's
 }
 
@@ -77,9 +80,10 @@ void OnExecReported(Keeper& keeper, Source* source, std::uint32_t /*events*/) {
   Line<sizeof(Failed::detail)> detail;
   const bool ended = ReadReport(report, detail);
   if (report.failed || (ended && !report.reached_exec)) {
-    AnswerFailed(keeper, exec.command, report.stage, report.failed ? report.error : ECHILD, detail.text());
+    AnswerFailed(keeper, exec.command, report.stage, report.failed ? report.error : ECHILD,
+                 detail.text());
     if (!exec.reaped) (void)kill(exec.pid, SIGKILL);  // not reaped: the number is its own
-    exec.pid = 0;                                    // its end is nobody's business
+    exec.pid = 0;                                     // its end is nobody's business
     return End(keeper, exec);
   }
   if (!ended) return;
@@ -94,7 +98,8 @@ void OnExecReported(Keeper& keeper, Source* source, std::uint32_t /*events*/) {
   CloseFd(report.console);
 }
 
-[[noreturn]] void BeChild(Keeper& keeper, ExecRun& exec, PlanOf& plan, const int* streams, int report, bool in_cgroup) {
+[[noreturn]] void BeChild(Keeper& keeper, ExecRun& exec, PlanOf& plan, const int* streams,
+                          int report, bool in_cgroup) {
   const plan::Process& process = plan.reader().exec().process;
   Cgroup cgroup = exec.container->cgroup;
   if (exec.v2_dir >= 0) cgroup.v2_dir = exec.v2_dir;
@@ -112,7 +117,8 @@ void OnExecReported(Keeper& keeper, Source* source, std::uint32_t /*events*/) {
   child.user_namespace = keeper.pod.user_fd;
   child.pod_flags = keeper.pod.flags;
   child.seccomp = process.seccomp != plan::kNoFd ? plan.fds()[process.seccomp] : -1;
-  if ((process.flags & plan::kProcessSeccompOfContainer) != 0) child.seccomp = exec.container->seccomp;
+  if ((process.flags & plan::kProcessSeccompOfContainer) != 0)
+    child.seccomp = exec.container->seccomp;
   child.target = exec.container->pidfd;
   RunExecChild(child);
 }
@@ -141,11 +147,13 @@ void OwnStreams(const Keeper& keeper, const plan::Process& process, const int* s
   if (uid == 0) return;
   for (int i = 0; i < 3; ++i) {
     struct stat info = {};
-    if (streams[i] >= 0 && fstat(streams[i], &info) == 0 && S_ISFIFO(info.st_mode)) (void)!fchown(streams[i], uid, static_cast<gid_t>(-1));
+    if (streams[i] >= 0 && fstat(streams[i], &info) == 0 && S_ISFIFO(info.st_mode))
+      (void)!fchown(streams[i], uid, static_cast<gid_t>(-1));
   }
 }
 
-// Without a group: what still belongs to its session. Reads "pid (name) state ppid pgrp session …" of every process.
+// Without a group: what still belongs to its session. Reads "pid (name) state ppid pgrp session …"
+// of every process.
 void KillSession(const Keeper& keeper, pid_t session) {
   const int fd = openat(keeper.proc_dir, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
   DIR* proc = fd >= 0 ? fdopendir(fd) : nullptr;
@@ -173,8 +181,10 @@ void KillSession(const Keeper& keeper, pid_t session) {
 }  // namespace
 
 void KillExecTree(Keeper& keeper, ExecRun& exec) {
-  if (exec.v2_dir >= 0 || exec.freezer_dir >= 0) KillCgroup(exec.v2_dir, exec.freezer_dir);
-  else if (exec.pid > 0) KillSession(keeper, exec.pid);
+  if (exec.v2_dir >= 0 || exec.freezer_dir >= 0)
+    KillCgroup(exec.v2_dir, exec.freezer_dir);
+  else if (exec.pid > 0)
+    KillSession(keeper, exec.pid);
   if (exec.pid > 0 && !exec.reaped) (void)kill(exec.pid, SIGKILL);
 }
 
@@ -209,13 +219,18 @@ void ExecCommand(Keeper& keeper, Command& command) {
   const auto& message = *reinterpret_cast<const Exec*>(command.header);
   const std::uint64_t number = command.header->command;
   Container* container = FindContainer(keeper, message.id);
-  if (container == nullptr) return AnswerFailed(keeper, number, Stage::kUnknownContainer, ENOENT, message.id);
-  if (container->state != State::kRunning || container->reaped) return AnswerFailed(keeper, number, Stage::kState, ESRCH, "is not running");
-  const std::uint32_t flagged[3] = {message.flags & kExecStdin, message.flags & kExecStdout, message.flags & kExecStderr};
+  if (container == nullptr)
+    return AnswerFailed(keeper, number, Stage::kUnknownContainer, ENOENT, message.id);
+  if (container->state != State::kRunning || container->reaped)
+    return AnswerFailed(keeper, number, Stage::kState, ESRCH, "is not running");
+  const std::uint32_t flagged[3] = {message.flags & kExecStdin, message.flags & kExecStdout,
+                                    message.flags & kExecStderr};
   std::uint32_t stream_count = 0;
   for (const std::uint32_t flag : flagged) stream_count += flag != 0 ? 1 : 0;
   PlanOf plan;
-  if (const char* problem = plan.Open(command, sizeof message, message.inline_size, plan::Kind::kExec, stream_count); problem != nullptr) {
+  if (const char* problem =
+          plan.Open(command, sizeof message, message.inline_size, plan::Kind::kExec, stream_count);
+      problem != nullptr) {
     return AnswerFailed(keeper, number, Stage::kPlan, EINVAL, problem);
   }
   int streams[3] = {-1, -1, -1};

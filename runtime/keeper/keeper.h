@@ -48,7 +48,7 @@ struct Report : Source {
   bool reached_exec = false, failed = false;
   Stage stage = Stage::kChildDied;
   int error = 0;
-  int console = -1;  // master of its pty
+  int console = -1;   // master of its pty
   pid_t new_pid = 0;  // another process goes on in its place
 };
 
@@ -70,11 +70,12 @@ struct Container {
   Cgroup cgroup;
   int seccomp = -1;  // program, for execs
   int exit_dir = -1;
-  int stdin_pipe = -1;  // the keeper's end
-  int terminal_peer = -1;  // the pty's other end: without it, a container that closes its terminal would end the log
+  int stdin_pipe = -1;     // the keeper's end
+  int terminal_peer = -1;  // the pty's other end: without it, a container that closes its terminal
+                           // would end the log
   bool stdin_once = false;
   bool terminal = false;
-  bool reaped = false;      // first process; draining until `drain_deadline`
+  bool reaped = false;              // first process; draining until `drain_deadline`
   std::int64_t drain_deadline = 0;  // MonotonicMillis
   Exit exit;
   std::uint64_t start_command = 0, remove_command = 0;
@@ -89,9 +90,10 @@ struct ExecRun {
   Container* container = nullptr;
   std::uint64_t command = 0;
   pid_t pid = 0;
-  bool started = false, reaped = false, timed_out = false, kill_on_disconnect = false, terminal = false;
+  bool started = false, reaped = false, timed_out = false, kill_on_disconnect = false,
+       terminal = false;
   int status = 0;
-  std::int64_t deadline = 0;  // MonotonicMillis; 0: none
+  std::int64_t deadline = 0;          // MonotonicMillis; 0: none
   int v2_dir = -1, freezer_dir = -1;  // a cgroup of its own below the container's
   char group[24] = {};                // its name; it goes when the last of its processes has
   int group_parent = -1;              // the container's directory
@@ -126,12 +128,12 @@ struct PendingFds {  // of MoreFds
 struct Keeper {
   int epoll = -1;
   int null_fd = -1;
-  int proc_dir = -1;         // procfs of the keeper's own, nothing mounted over it
+  int proc_dir = -1;  // procfs of the keeper's own, nothing mounted over it
   int own_pid_namespace = -1;
   int self_pidfd = -1;
   Source signals, listener, connection;
-  bool greeted = false;      // the connection has said Hello
-  rlimit files = {};         // as the keeper was started with, for its children
+  bool greeted = false;  // the connection has said Hello
+  rlimit files = {};     // as the keeper was started with, for its children
   bool clone3_works = true, cgroup_clone_works = true;
   std::uint64_t exit_command = 0;
   bool exiting = false;
@@ -168,7 +170,8 @@ void DropConnection(Keeper& keeper);
 void SendAnswer(Keeper& keeper, const void* message, std::size_t size, int fd = -1);
 void SendEvent(Keeper& keeper, const void* message, std::size_t size);
 void AnswerDone(Keeper& keeper, std::uint64_t command);
-void AnswerFailed(Keeper& keeper, std::uint64_t command, Stage stage, int error, const char* detail = "");
+void AnswerFailed(Keeper& keeper, std::uint64_t command, Stage stage, int error,
+                  const char* detail = "");
 bool IsUnderWay(const Keeper& keeper, std::uint64_t command);
 
 // commands.cc
@@ -182,9 +185,10 @@ class PlanOf {
   ~PlanOf();
   PlanOf(const PlanOf&) = delete;
   PlanOf& operator=(const PlanOf&) = delete;
-  // nullptr, or what is wrong. `struct_size`: of the command's structure. `extra_fds` stand between the plan and its own.
-  const char* Open(Command& command, std::size_t struct_size, std::uint32_t inline_size, plan::Kind kind,
-                   std::uint32_t extra_fds);
+  // nullptr, or what is wrong. `struct_size`: of the command's structure. `extra_fds` stand between
+  // the plan and its own.
+  const char* Open(Command& command, std::size_t struct_size, std::uint32_t inline_size,
+                   plan::Kind kind, std::uint32_t extra_fds);
   const plan::Reader& reader() const { return reader_; }
   const int* fds() const { return fds_; }  // those that the plan names
   const int* extra() const { return extra_; }
@@ -221,10 +225,11 @@ void StartContainerCommand(Keeper& keeper, Command& command);
 // Clones into namespaces and cgroup; returns as fork does. `error_stage` says what failed with -1.
 struct CloneRequest {
   std::uint64_t new_namespaces = 0;
-  int pid_namespace_of = -1;  // pidfd or namespace descriptor to take the pid namespace of; -1: the keeper's
+  int pid_namespace_of =
+      -1;  // pidfd or namespace descriptor to take the pid namespace of; -1: the keeper's
   int cgroup_dir = -1;
-  int pidfd = -1;             // out
-  bool in_cgroup = false;     // out: cloned into cgroup_dir
+  int pidfd = -1;          // out
+  bool in_cgroup = false;  // out: cloned into cgroup_dir
 };
 pid_t CloneChild(Keeper& keeper, CloneRequest& request, Stage* error_stage);
 bool MakeReport(Keeper& keeper, Report& report, int* child_end);

@@ -22,8 +22,8 @@ pid_t RawClone(Keeper& keeper, CloneArgs& args) {
     errno = EINVAL;
     return -1;
   }
-  return static_cast<pid_t>(
-      syscall(SYS_clone, args.flags | args.exit_signal, nullptr, reinterpret_cast<int*>(args.pidfd), nullptr, nullptr));
+  return static_cast<pid_t>(syscall(SYS_clone, args.flags | args.exit_signal, nullptr,
+                                    reinterpret_cast<int*>(args.pidfd), nullptr, nullptr));
 }
 
 struct PidTarget {
@@ -32,22 +32,28 @@ struct PidTarget {
   int error = 0;
 };
 
-PidTarget PidNamespaceFor(Keeper& keeper, const plan::ContainerPlan& wanted, const char* target_id) {
+PidTarget PidNamespaceFor(Keeper& keeper, const plan::ContainerPlan& wanted,
+                          const char* target_id) {
   switch (wanted.pid) {
     case plan::PidMode::kPod:
       if (keeper.pod.holder_pidfd < 0) return {.error = ESRCH};
       return {.pidfd = keeper.pod.holder_pidfd};
-    case plan::PidMode::kContainer: return {.fresh = true};
-    case plan::PidMode::kNode: return {};
-    case plan::PidMode::kTarget: break;
+    case plan::PidMode::kContainer:
+      return {.fresh = true};
+    case plan::PidMode::kNode:
+      return {};
+    case plan::PidMode::kTarget:
+      break;
   }
   const Container* target = FindContainer(keeper, target_id);
-  if (target == nullptr || target->state != State::kRunning || target->reaped) return {.error = ESRCH};
+  if (target == nullptr || target->state != State::kRunning || target->reaped)
+    return {.error = ESRCH};
   return {.pidfd = target->pidfd};
 }
 
 // Pipe with the container's end owned by its user, who may open /dev/stdout again.
-bool MakeOutput(Keeper& keeper, OutputStream& stream, const plan::Process& process, int* child_end) {
+bool MakeOutput(Keeper& keeper, OutputStream& stream, const plan::Process& process,
+                int* child_end) {
   int ends[2];
   if (pipe2(ends, O_CLOEXEC) != 0) return false;
   stream.fd = ends[0];
@@ -68,7 +74,8 @@ struct ChildEnds {
   }
 };
 
-bool MakeStreams(Keeper& keeper, Container& container, const plan::ContainerPlan& wanted, ChildEnds& ends) {
+bool MakeStreams(Keeper& keeper, Container& container, const plan::ContainerPlan& wanted,
+                 ChildEnds& ends) {
   if (container.terminal) return true;  // the master comes with the report
   // Without a log too: somebody may attach.
   if (!MakeOutput(keeper, container.out, wanted.process, &ends.out)) return false;
@@ -79,7 +86,8 @@ bool MakeStreams(Keeper& keeper, Container& container, const plan::ContainerPlan
     ends.in = pipe[0];
     container.stdin_pipe = pipe[1];
     container.stdin_once = (wanted.flags & plan::kContainerStdinOnce) != 0;
-    (void)!fchown(pipe[0], HostId(keeper.pod.uid_map, keeper.pod.uid_count, wanted.process.uid), static_cast<gid_t>(-1));
+    (void)!fchown(pipe[0], HostId(keeper.pod.uid_map, keeper.pod.uid_count, wanted.process.uid),
+                  static_cast<gid_t>(-1));
   }
   return true;
 }
@@ -96,7 +104,8 @@ void AnswerKnown(Keeper& keeper, std::uint64_t command, const Container& contain
   SendAnswer(keeper, &started, sizeof started);
 }
 
-[[noreturn]] void BeChild(Keeper& keeper, Container& container, PlanOf& plan, const ChildEnds& ends, const CloneRequest& request) {
+[[noreturn]] void BeChild(Keeper& keeper, Container& container, PlanOf& plan, const ChildEnds& ends,
+                          const CloneRequest& request) {
   ChildContext child;
   child.plan = &plan.reader();
   child.fds = plan.fds();
@@ -113,14 +122,17 @@ void AnswerKnown(Keeper& keeper, std::uint64_t command, const Container& contain
   child.pod_flags = keeper.pod.flags;
   child.has_shm = keeper.pod.has_shm;
   child.seccomp = container.seccomp;
-  child.new_pid_in_user = keeper.pod.user_fd >= 0 && plan.reader().container().pid == plan::PidMode::kContainer;
+  child.new_pid_in_user =
+      keeper.pod.user_fd >= 0 && plan.reader().container().pid == plan::PidMode::kContainer;
   RunContainerChild(child);
 }
 
-// Everything up to the clone. On failure `stage` and errno say why; the container is freed by the caller.
+// Everything up to the clone. On failure `stage` and errno say why; the container is freed by the
+// caller.
 bool Launch(Keeper& keeper, Container& container, PlanOf& plan, Stage& stage) {
   const plan::ContainerPlan& wanted = plan.reader().container();
-  const PidTarget pid_target = PidNamespaceFor(keeper, wanted, plan.reader().text(wanted.pid_target));
+  const PidTarget pid_target =
+      PidNamespaceFor(keeper, wanted, plan.reader().text(wanted.pid_target));
   errno = pid_target.error;
   stage = Stage::kNamespace;
   if (pid_target.error != 0) return false;
@@ -132,16 +144,20 @@ bool Launch(Keeper& keeper, Container& container, PlanOf& plan, Stage& stage) {
   container.terminal = (wanted.process.flags & plan::kProcessTerminal) != 0;
 
   stage = Stage::kLog;
-  if (const int err = container.log.Open(plan.Take(wanted.log_dir), plan.reader().text(wanted.log_path)); err != 0) {
+  if (const int err =
+          container.log.Open(plan.Take(wanted.log_dir), plan.reader().text(wanted.log_path));
+      err != 0) {
     errno = err;
     return false;
   }
   ChildEnds ends;
   stage = Stage::kStdio;
-  bool done = MakeStreams(keeper, container, wanted, ends) && MakeReport(keeper, container.report, &ends.report);
+  bool done = MakeStreams(keeper, container, wanted, ends) &&
+              MakeReport(keeper, container.report, &ends.report);
   if (done) {
     CloneRequest request;
-    request.new_namespaces = CLONE_NEWNS | (pid_target.fresh && keeper.pod.user_fd < 0 ? CLONE_NEWPID : 0);
+    request.new_namespaces =
+        CLONE_NEWNS | (pid_target.fresh && keeper.pod.user_fd < 0 ? CLONE_NEWPID : 0);
     request.pid_namespace_of = pid_target.pidfd;
     request.cgroup_dir = container.cgroup.v2_dir;
     const pid_t pid = CloneChild(keeper, request, &stage);
@@ -213,10 +229,15 @@ bool ReadReport(Report& report, Line<sizeof(Failed::detail)>& detail) {
     const cmsghdr* rights = CMSG_FIRSTHDR(&header);
     switch (message.kind) {
       case ReportMessage::Kind::kConsole:
-        if (rights != nullptr && rights->cmsg_type == SCM_RIGHTS) memcpy(&report.console, CMSG_DATA(rights), sizeof(int));
+        if (rights != nullptr && rights->cmsg_type == SCM_RIGHTS)
+          memcpy(&report.console, CMSG_DATA(rights), sizeof(int));
         break;
-      case ReportMessage::Kind::kPid: report.new_pid = message.error; break;
-      case ReportMessage::Kind::kExec: report.reached_exec = true; break;
+      case ReportMessage::Kind::kPid:
+        report.new_pid = message.error;
+        break;
+      case ReportMessage::Kind::kExec:
+        report.reached_exec = true;
+        break;
       case ReportMessage::Kind::kFailed:
         report.failed = true;
         report.stage = message.stage;
@@ -230,9 +251,12 @@ bool ReadReport(Report& report, Line<sizeof(Failed::detail)>& detail) {
 void StartContainerCommand(Keeper& keeper, Command& command) {
   const auto& message = *reinterpret_cast<const StartContainer*>(command.header);
   const std::uint64_t number = command.header->command;
-  if (const Container* known = FindContainer(keeper, message.id); known != nullptr) return AnswerKnown(keeper, number, *known);
+  if (const Container* known = FindContainer(keeper, message.id); known != nullptr)
+    return AnswerKnown(keeper, number, *known);
   PlanOf plan;
-  if (const char* problem = plan.Open(command, sizeof message, message.inline_size, plan::Kind::kContainer, 0); problem != nullptr) {
+  if (const char* problem =
+          plan.Open(command, sizeof message, message.inline_size, plan::Kind::kContainer, 0);
+      problem != nullptr) {
     return AnswerFailed(keeper, number, Stage::kPlan, EINVAL, problem);
   }
   void* memory = calloc(1, sizeof(Container));

@@ -16,13 +16,16 @@ namespace {
 constexpr std::size_t kReadSize = 32768;
 char g_read_buffer[kReadSize];
 
-// Reads what there is, at most `rounds` buffers. At the end (or an error, EIO of a terminal) the stream is closed.
+// Reads what there is, at most `rounds` buffers. At the end (or an error, EIO of a terminal) the
+// stream is closed.
 void Pump(Keeper& keeper, OutputStream& stream, int rounds) {
   while (stream.fd >= 0 && rounds-- > 0) {
     const ssize_t size = read(stream.fd, g_read_buffer, sizeof g_read_buffer);
     if (size > 0) {
-      if (stream.container.attachments != nullptr) CopyToAttached(keeper, stream, g_read_buffer, static_cast<std::size_t>(size));
-      stream.lines.Feed(g_read_buffer, static_cast<std::size_t>(size), WallNanos(), &stream.container.log);
+      if (stream.container.attachments != nullptr)
+        CopyToAttached(keeper, stream, g_read_buffer, static_cast<std::size_t>(size));
+      stream.lines.Feed(g_read_buffer, static_cast<std::size_t>(size), WallNanos(),
+                        &stream.container.log);
       continue;
     }
     if (size < 0 && errno == EINTR) continue;
@@ -33,7 +36,8 @@ void Pump(Keeper& keeper, OutputStream& stream, int rounds) {
   }
 }
 
-constexpr int kDrainRounds = 64;  // 2 MiB: more than a pipe holds, an end for a writer that does not stop
+constexpr int kDrainRounds =
+    64;  // 2 MiB: more than a pipe holds, an end for a writer that does not stop
 
 void FinishExit(Keeper& keeper, Container& container) {
   for (OutputStream* stream : {&container.out, &container.err}) {
@@ -128,13 +132,14 @@ void OnStarted(Keeper& keeper, Container& container) {
   SendAnswer(keeper, &started, sizeof started);
 }
 
-void OnStartFailed(Keeper& keeper, Container& container, Stage stage, int error, const char* detail) {
+void OnStartFailed(Keeper& keeper, Container& container, Stage stage, int error,
+                   const char* detail) {
   const std::uint64_t start = container.start_command, remove = container.remove_command;
-  // Only the one process that there can be: the group stays fit for another attempt (see README.md on cgroup.kill). Not
-  // reaped, so the number is still its own.
+  // Only the one process that there can be: the group stays fit for another attempt (see README.md
+  // on cgroup.kill). Not reaped, so the number is still its own.
   if (!container.reaped) (void)kill(container.pid, SIGKILL);
-  // Killed before it could say anything: kernels up to 6.18 at least do that to who is cloned into a group that was killed
-  // once, or from one. The next child enters by itself.
+  // Killed before it could say anything: kernels up to 6.18 at least do that to who is cloned into
+  // a group that was killed once, or from one. The next child enters by itself.
   if (stage == Stage::kChildDied) keeper.cgroup_clone_works = false;
   RemoveContainerNow(keeper, &container);
   AnswerFailed(keeper, start, stage, error, detail);
@@ -148,7 +153,8 @@ void ReadOutput(Keeper& keeper, Source* source, std::uint32_t /*events*/) {
   auto& stream = *static_cast<OutputStream*>(source);
   Container& container = stream.container;
   Pump(keeper, stream, 4);  // then the others have their turn
-  if (container.reaped && container.out.fd < 0 && container.err.fd < 0) FinishExit(keeper, container);
+  if (container.reaped && container.out.fd < 0 && container.err.fd < 0)
+    FinishExit(keeper, container);
 }
 
 void OnStartReported(Keeper& keeper, Source* source, std::uint32_t /*events*/) {
@@ -162,7 +168,8 @@ void OnStartReported(Keeper& keeper, Source* source, std::uint32_t /*events*/) {
     CloseFd(container.pidfd);
     container.pidfd = PidfdOpen(container.pid);
   }
-  if (report.failed) return OnStartFailed(keeper, container, report.stage, report.error, detail.text());
+  if (report.failed)
+    return OnStartFailed(keeper, container, report.stage, report.error, detail.text());
   if (!ended) return;
   if (report.reached_exec) return OnStarted(keeper, container);
   OnStartFailed(keeper, container, Stage::kChildDied, ECHILD, "");
@@ -193,7 +200,8 @@ void CheckContainers(Keeper& keeper, std::int64_t now) {
 void KillContainer(Container& container) {
   if (container.state == State::kExited) return;
   KillCgroup(container.cgroup.v2_dir, container.cgroup.freezer_dir);
-  if (!container.reaped && container.pid > 0) (void)kill(container.pid, SIGKILL);  // not reaped: the number is its own
+  if (!container.reaped && container.pid > 0)
+    (void)kill(container.pid, SIGKILL);  // not reaped: the number is its own
 }
 
 void RemoveContainerNow(Keeper& keeper, Container* container) {
@@ -211,7 +219,9 @@ void RemoveContainerNow(Keeper& keeper, Container* container) {
   container->out.Close(keeper);
   container->err.Close(keeper);
   CloseCgroup(container->cgroup);
-  for (int* fd : {&container->pidfd, &container->seccomp, &container->exit_dir, &container->stdin_pipe, &container->terminal_peer}) CloseFd(*fd);
+  for (int* fd : {&container->pidfd, &container->seccomp, &container->exit_dir,
+                  &container->stdin_pipe, &container->terminal_peer})
+    CloseFd(*fd);
   container->~Container();
   free(container);
 }
@@ -222,15 +232,20 @@ bool WriteExitRecord(const Container& container) {
   text.Add("version=").Add(kExitRecordVersion).Add("\nid=").Add(container.id);
   text.Add("\ncode=").Add(container.exit.code).Add("\nsignal=").Add(container.exit.signal);
   text.Add("\noom_killed=").Add(container.exit.oom_killed);
-  text.Add("\nstarted_at=").Add(container.exit.started_at).Add("\nfinished_at=").Add(container.exit.finished_at);
+  text.Add("\nstarted_at=")
+      .Add(container.exit.started_at)
+      .Add("\nfinished_at=")
+      .Add(container.exit.finished_at);
   text.Add("\nend\n");
   constexpr char kTemporary[] = ".exit.tmp";
   (void)unlinkat(container.exit_dir, kTemporary, 0);
-  const int fd = openat(container.exit_dir, kTemporary, O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
+  const int fd = openat(container.exit_dir, kTemporary,
+                        O_WRONLY | O_CREAT | O_EXCL | O_CLOEXEC | O_NOFOLLOW, 0600);
   if (fd < 0) return false;
   const bool written = write(fd, text.text(), text.size()) == static_cast<ssize_t>(text.size());
   close(fd);
-  return written && renameat(container.exit_dir, kTemporary, container.exit_dir, kExitRecordName) == 0;
+  return written &&
+         renameat(container.exit_dir, kTemporary, container.exit_dir, kExitRecordName) == 0;
 }
 
 void ContinueExit(Keeper& keeper) {

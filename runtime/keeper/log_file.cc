@@ -9,7 +9,8 @@
 namespace linnet::runtime::keeper {
 namespace {
 
-// A container may have put a link, a FIFO or a device there: nothing of that is followed, opened or written to.
+// A container may have put a link, a FIFO or a device there: nothing of that is followed, opened or
+// written to.
 constexpr std::uint64_t kBeneath = RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_MAGICLINKS;
 
 // mkdir -p of what stands before the last slash.
@@ -34,18 +35,23 @@ int MakeParents(int dir, char* path) {
 
 const char* Reason(int err) {
   switch (err) {
-    case ENOSPC: return "no space left on device";
-    case EDQUOT: return "disk quota exceeded";
-    case EFBIG: return "file too large";
-    default: return "write error ";
+    case ENOSPC:
+      return "no space left on device";
+    case EDQUOT:
+      return "disk quota exceeded";
+    case EFBIG:
+      return "file too large";
+    default:
+      return "write error ";
   }
 }
 
 }  // namespace
 
-LogFile::LogFile() : LogSink{[](LogSink* self, const iovec* parts, int count) {
-  static_cast<LogFile*>(self)->Write(parts, count);
-}} {}
+LogFile::LogFile()
+    : LogSink{[](LogSink* self, const iovec* parts, int count) {
+        static_cast<LogFile*>(self)->Write(parts, count);
+      }} {}
 
 LogFile::~LogFile() {
   Close();
@@ -58,7 +64,9 @@ void LogFile::Close() {
 }
 
 int LogFile::OpenFile() const {
-  const int fd = OpenAt2(dir_, path_, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0640, kBeneath);
+  const int fd =
+      OpenAt2(dir_, path_, O_WRONLY | O_CREAT | O_APPEND | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY, 0640,
+              kBeneath);
   if (fd < 0) return -1;
   struct stat info = {};
   if (fstat(fd, &info) != 0 || !S_ISREG(info.st_mode) || info.st_nlink != 1) {
@@ -130,12 +138,16 @@ void LogFile::WriteNote() {
   char stamp[kStampSize + 1] = {};
   FormatStamp(WallNanos(), stamp);
   if (torn_) note.Add("\n");
-  note.Add(stamp).Add(" stderr F linnet: ").Add(static_cast<std::int64_t>(dropped_bytes_)).Add(" bytes of log lost: ");
+  note.Add(stamp)
+      .Add(" stderr F linnet: ")
+      .Add(static_cast<std::int64_t>(dropped_bytes_))
+      .Add(" bytes of log lost: ");
   note.Add(Reason(drop_errno_));
   if (drop_errno_ != ENOSPC && drop_errno_ != EDQUOT && drop_errno_ != EFBIG) note.Add(drop_errno_);
   note.Add("\n");
   const std::uint64_t lost = dropped_bytes_;
-  iovec part = {const_cast<char*>(note.text()), note.size()};  // NOLINT(cppcoreguidelines-pro-type-const-cast): only read
+  iovec part = {const_cast<char*>(note.text()),
+                note.size()};  // NOLINT(cppcoreguidelines-pro-type-const-cast): only read
   dropped_bytes_ = WriteAll(&part, 1, note.size()) ? 0 : lost;
 }
 
@@ -153,7 +165,8 @@ void LogFile::Write(const iovec* parts, int count) {
   iovec copy[160];
   if (count > 160) return;  // LogStream's batches are smaller
   memcpy(copy, parts, sizeof(iovec) * static_cast<std::size_t>(count));
-  (void)WriteAll(copy, count, bytes);  // what is lost is counted, and noted when there is room again
+  (void)WriteAll(copy, count,
+                 bytes);  // what is lost is counted, and noted when there is room again
 }
 
 }  // namespace linnet::runtime::keeper

@@ -21,8 +21,10 @@ void FormatDate(std::int64_t days, char* out) {
   const std::int64_t shifted = days + 719468;
   const std::int64_t era = shifted / 146097;
   const std::int64_t day_of_era = shifted - era * 146097;
-  const std::int64_t year_of_era = (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
-  const std::int64_t day_of_year = day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
+  const std::int64_t year_of_era =
+      (day_of_era - day_of_era / 1460 + day_of_era / 36524 - day_of_era / 146096) / 365;
+  const std::int64_t day_of_year =
+      day_of_era - (365 * year_of_era + year_of_era / 4 - year_of_era / 100);
   const std::int64_t shifted_month = (5 * day_of_year + 2) / 153;
   const std::int64_t day = day_of_year - (153 * shifted_month + 2) / 5 + 1;
   const std::int64_t month = shifted_month < 10 ? shifted_month + 3 : shifted_month - 9;
@@ -62,7 +64,8 @@ struct LogStream::Batch {
 
   void Part(const char* data, std::size_t size) {
     if (size == 0) return;
-    iov[parts].iov_base = const_cast<char*>(data);  // NOLINT(cppcoreguidelines-pro-type-const-cast): writev only reads
+    iov[parts].iov_base = const_cast<char*>(
+        data);  // NOLINT(cppcoreguidelines-pro-type-const-cast): writev only reads
     iov[parts++].iov_len = size;
   }
   void Flush() {
@@ -92,7 +95,8 @@ void LogStream::AddLine(Batch& batch, char tag, const char* data, std::size_t si
 void LogStream::Keep(const char* data, std::size_t size) {
   const std::size_t needed = partial_size_ + size;
   if (needed > partial_capacity_) {
-    const std::size_t capacity = needed > kMaxLogLine / 4 ? kMaxLogLine : (needed + 511) / 512 * 512;
+    const std::size_t capacity =
+        needed > kMaxLogLine / 4 ? kMaxLogLine : (needed + 511) / 512 * 512;
     auto* grown = static_cast<char*>(std::realloc(partial_, capacity));
     if (grown == nullptr) return;  // no memory: this part is lost, the container goes on
     partial_ = grown;

@@ -1,6 +1,7 @@
 // Output of a container as lines of the CRI log format:
 //   2026-01-02T03:04:05.123456789Z stdout F a whole line
-//   2026-01-02T03:04:05.123456789Z stderr P the first 16 KiB of a longer one, or one that never ended
+//   2026-01-02T03:04:05.123456789Z stderr P the first 16 KiB of a longer one, or one that never
+//   ended
 #pragma once
 
 #include <sys/uio.h>
@@ -21,7 +22,8 @@ struct LogSink {
   void (*write)(LogSink* self, const iovec* parts, int count);
 };
 
-// One stream. Holds at most one unfinished line (kMaxLogLine), and memory for it only while there is one.
+// One stream. Holds at most one unfinished line (kMaxLogLine), and memory for it only while there
+// is one.
 class LogStream {
  public:
   enum class Name : unsigned char { kStdout, kStderr };

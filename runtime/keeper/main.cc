@@ -1,4 +1,6 @@
-// linnet-keeper: parent of a pod's containers. See keeper/protocol.h for how it is started and spoken to.
+// linnet-keeper: parent of a pod's containers. See keeper/protocol.h for how it is started and
+// spoken to.
+#include <malloc.h>
 #include <sys/epoll.h>
 #include <sys/prctl.h>
 #include <sys/signalfd.h>
@@ -6,7 +8,6 @@
 #include <sys/stat.h>
 
 #include <cstdlib>
-#include <malloc.h>
 
 #include "keeper.h"
 
@@ -56,7 +57,8 @@ void SetUpSignals(Keeper& keeper) {
 }
 
 void SetUpProcess(Keeper& keeper) {
-  const bool has_root = fcntl(kRootNamespaceFd, F_GETFD) >= 0;  // before anything else gets that number
+  const bool has_root =
+      fcntl(kRootNamespaceFd, F_GETFD) >= 0;  // before anything else gets that number
   prctl(PR_SET_NAME, "linnet-keeper", 0, 0, 0);
   // Nobody who shares a namespace with its children may look into them before execve.
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
@@ -77,7 +79,8 @@ void SetUpProcess(Keeper& keeper) {
   keeper.own_pid_namespace = open("/proc/self/ns/pid", O_RDONLY | O_CLOEXEC);
   if (keeper.proc_dir < 0 || keeper.null_fd < 0 || keeper.own_pid_namespace < 0) Die("open", errno);
   for (int fd = 0; fd < 3; ++fd) (void)dup2(keeper.null_fd, fd);
-  (void)syscall(SYS_close_range, static_cast<unsigned>(kConnectionFd) + 1, ~0U, 4U /* CLOSE_RANGE_CLOEXEC */);
+  (void)syscall(SYS_close_range, static_cast<unsigned>(kConnectionFd) + 1, ~0U,
+                4U /* CLOSE_RANGE_CLOEXEC */);
   if (has_root) close(kRootNamespaceFd);
   for (const int fd : {kListenFd, kConnectionFd}) (void)fcntl(fd, F_SETFD, FD_CLOEXEC);
 }
@@ -91,7 +94,8 @@ void SetUpLoop(Keeper& keeper) {
   keeper.connection.ready = ReadCommand;
   keeper.connection.fd = kConnectionFd;
   (void)fcntl(kListenFd, F_SETFL, O_NONBLOCK);
-  if (!keeper.signals.Watch(keeper, EPOLLIN) || !keeper.listener.Watch(keeper, EPOLLIN) || !keeper.connection.Watch(keeper, EPOLLIN)) {
+  if (!keeper.signals.Watch(keeper, EPOLLIN) || !keeper.listener.Watch(keeper, EPOLLIN) ||
+      !keeper.connection.Watch(keeper, EPOLLIN)) {
     Die("epoll", errno);
   }
 }
@@ -113,7 +117,8 @@ void SetUpLoop(Keeper& keeper) {
   }
 }
 
-// --root: makes the mount namespace that all keepers are copies of, and stays until the daemon has opened it.
+// --root: makes the mount namespace that all keepers are copies of, and stays until the daemon has
+// opened it.
 int RunRoot() {
   if (const int err = MakeRootNamespace(); err != 0) Die("mount namespace", err);
   char byte = 'r';
@@ -128,7 +133,8 @@ Keeper g_keeper;
 }  // namespace linnet::runtime::keeper
 
 int main(int argc, char** argv) {
-  using namespace linnet::runtime::keeper;  // NOLINT(google-build-using-namespace): main of this program
+  using namespace linnet::runtime::keeper;  // NOLINT(google-build-using-namespace): main of this
+                                            // program
   if (argc < 2) return 2;
   if (strcmp(argv[1], "--root") == 0) return RunRoot();
   // A container may execute /proc/<pid>/exe of its own start: nothing happens.

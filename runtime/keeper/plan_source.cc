@@ -9,8 +9,8 @@ PlanOf::~PlanOf() {
   if (map_ != nullptr) munmap(map_, map_size_);
 }
 
-const char* PlanOf::Open(Command& command, std::size_t struct_size, std::uint32_t inline_size, plan::Kind kind,
-                         std::uint32_t extra_fds) {
+const char* PlanOf::Open(Command& command, std::size_t struct_size, std::uint32_t inline_size,
+                         plan::Kind kind, std::uint32_t extra_fds) {
   std::uint32_t before = extra_fds;
   const void* data = nullptr;
   std::size_t size = inline_size;
@@ -24,7 +24,8 @@ const char* PlanOf::Open(Command& command, std::size_t struct_size, std::uint32_
     const int seals = fcntl(command.fds[0], F_GET_SEALS);
     if (seals < 0 || (seals & kSeals) != kSeals) return "plan is not sealed";
     struct stat info = {};
-    if (fstat(command.fds[0], &info) != 0 || info.st_size <= 0 || info.st_size > plan::kMaxSize) return "plan has a wrong size";
+    if (fstat(command.fds[0], &info) != 0 || info.st_size <= 0 || info.st_size > plan::kMaxSize)
+      return "plan has a wrong size";
     size = static_cast<std::size_t>(info.st_size);
     map_ = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, command.fds[0], 0);
     if (map_ == MAP_FAILED) {

@@ -15,9 +15,11 @@ bool FailPod(PodFailure& failure, Stage stage, int error, const char* what) {
   return false;
 }
 
-// PID 1 of the pod's pid namespace: takes in orphans, which the kernel reaps by itself where SIGCHLD is ignored.
+// PID 1 of the pod's pid namespace: takes in orphans, which the kernel reaps by itself where
+// SIGCHLD is ignored.
 [[noreturn]] void RunHolder(Keeper& keeper, const Cgroup& cgroup, bool in_cgroup, int go) {
-  for (std::uint32_t i = 0; i < cgroup.v1_count; ++i) (void)!write(cgroup.v1_tasks[i], "0", 1);  // else in the keeper's
+  for (std::uint32_t i = 0; i < cgroup.v1_count; ++i)
+    (void)!write(cgroup.v1_tasks[i], "0", 1);  // else in the keeper's
   if (cgroup.v2_dir >= 0 && !in_cgroup) (void)WriteFileAt(cgroup.v2_dir, "cgroup.procs", "0", 1);
   char byte = 0;
   if (go >= 0 && read(go, &byte, 1) != 1) _exit(1);  // the keeper has written the maps
@@ -39,7 +41,8 @@ bool FailPod(PodFailure& failure, Stage stage, int error, const char* what) {
 }
 
 // The maps of a user namespace, through the keeper's procfs.
-int WriteMap(Keeper& keeper, pid_t pid, const char* file, const plan::IdMap* map, std::uint32_t count) {
+int WriteMap(Keeper& keeper, pid_t pid, const char* file, const plan::IdMap* map,
+             std::uint32_t count) {
   char text[4096];
   std::size_t size = 0;
   for (std::uint32_t i = 0; i < count; ++i) {
@@ -56,7 +59,8 @@ int WriteMap(Keeper& keeper, pid_t pid, const char* file, const plan::IdMap* map
 
 plan::IdMap* CopyMap(PlanOf& plan, plan::List list) {
   auto* copy = static_cast<plan::IdMap*>(calloc(list.count, sizeof(plan::IdMap)));
-  if (copy != nullptr) memcpy(copy, plan.reader().items<plan::IdMap>(list), list.count * sizeof(plan::IdMap));
+  if (copy != nullptr)
+    memcpy(copy, plan.reader().items<plan::IdMap>(list), list.count * sizeof(plan::IdMap));
   return copy;
 }
 
@@ -76,9 +80,11 @@ bool JoinNamespaceOf(Keeper& keeper, pid_t pid, const char* name, int type) {
   return done == 0;
 }
 
-// A child in new user, net, ipc and uts namespaces; the keeper takes the latter three over and keeps a descriptor of the
-// first. Where the pod shares a pid namespace, the child goes on as its holder.
-bool MakeUserNamespaces(Keeper& keeper, PlanOf& plan, const plan::PodPlan& wanted, Cgroup& cgroup, PodFailure& failure) {
+// A child in new user, net, ipc and uts namespaces; the keeper takes the latter three over and
+// keeps a descriptor of the first. Where the pod shares a pid namespace, the child goes on as its
+// holder.
+bool MakeUserNamespaces(Keeper& keeper, PlanOf& plan, const plan::PodPlan& wanted, Cgroup& cgroup,
+                        PodFailure& failure) {
   Pod& pod = keeper.pod;
   pod.uid_count = wanted.uid_map.count;
   pod.gid_count = wanted.gid_map.count;
@@ -115,9 +121,12 @@ bool MakeUserNamespaces(Keeper& keeper, PlanOf& plan, const plan::PodPlan& wante
   if (err != 0) {
     failure = {Stage::kUserNamespace, err, "mappings"};
   } else if ((pod.user_fd = OpenNamespace(keeper, pid, "user")) < 0 ||
-             ((wanted.flags & plan::kPodNewNet) != 0 && !JoinNamespaceOf(keeper, pid, "net", CLONE_NEWNET)) ||
-             ((wanted.flags & plan::kPodNewIpc) != 0 && !JoinNamespaceOf(keeper, pid, "ipc", CLONE_NEWIPC)) ||
-             ((wanted.flags & plan::kPodNewUts) != 0 && !JoinNamespaceOf(keeper, pid, "uts", CLONE_NEWUTS))) {
+             ((wanted.flags & plan::kPodNewNet) != 0 &&
+              !JoinNamespaceOf(keeper, pid, "net", CLONE_NEWNET)) ||
+             ((wanted.flags & plan::kPodNewIpc) != 0 &&
+              !JoinNamespaceOf(keeper, pid, "ipc", CLONE_NEWIPC)) ||
+             ((wanted.flags & plan::kPodNewUts) != 0 &&
+              !JoinNamespaceOf(keeper, pid, "uts", CLONE_NEWUTS))) {
     err = errno;
     failure = {Stage::kNamespace, err, "join"};
   }
@@ -149,19 +158,23 @@ bool StartHolder(Keeper& keeper, const Cgroup& cgroup, PodFailure& failure) {
 bool SetNames(const PlanOf& plan, const plan::PodPlan& wanted, PodFailure& failure) {
   const char* host = plan.reader().text(wanted.hostname);
   const char* domain = plan.reader().text(wanted.domainname);
-  if (*host != '\0' && sethostname(host, wanted.hostname.size) != 0) return FailPod(failure, Stage::kHostname, errno, host);
-  if (*domain != '\0' && setdomainname(domain, wanted.domainname.size) != 0) return FailPod(failure, Stage::kHostname, errno, domain);
+  if (*host != '\0' && sethostname(host, wanted.hostname.size) != 0)
+    return FailPod(failure, Stage::kHostname, errno, host);
+  if (*domain != '\0' && setdomainname(domain, wanted.domainname.size) != 0)
+    return FailPod(failure, Stage::kHostname, errno, domain);
   return true;
 }
 
-bool SetSysctls(Keeper& keeper, const PlanOf& plan, const plan::PodPlan& wanted, PodFailure& failure) {
+bool SetSysctls(Keeper& keeper, const PlanOf& plan, const plan::PodPlan& wanted,
+                PodFailure& failure) {
   if (wanted.sysctls.count == 0) return true;
   const auto* settings = plan.reader().items<plan::Setting>(wanted.sysctls);
   const int sys = openat(keeper.proc_dir, "sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
   for (std::uint32_t i = 0; i < wanted.sysctls.count; ++i) {
     const char* name = plan.reader().text(settings[i].path);
     const char* value = plan.reader().text(settings[i].value);
-    const int fd = OpenAt2(sys, name, O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS);
+    const int fd =
+        OpenAt2(sys, name, O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS);
     const bool done = fd >= 0 && write(fd, value, settings[i].value.size) >= 0;
     const int err = errno;
     if (fd >= 0) close(fd);
@@ -187,9 +200,11 @@ bool MountShm(Keeper& keeper, const plan::PodPlan& wanted, PodFailure& failure) 
   return true;
 }
 
-// The kernel lets a user namespace mount sysfs (and proc) only where a whole one is in sight already.
+// The kernel lets a user namespace mount sysfs (and proc) only where a whole one is in sight
+// already.
 bool ShowSysfs(PodFailure& failure) {
-  if (mount("sysfs", kSysPath, "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) == 0) return true;
+  if (mount("sysfs", kSysPath, "sysfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) == 0)
+    return true;
   return FailPod(failure, Stage::kUserNamespace, errno, "mount sysfs");
 }
 
@@ -200,8 +215,10 @@ bool JoinPodNamespaces(PlanOf& plan, const plan::PodPlan& wanted, PodFailure& fa
     close(netns);
     if (done != 0) return FailPod(failure, Stage::kNamespace, err, "join the network namespace");
   }
-  const int fresh = ((wanted.flags & plan::kPodNewIpc) != 0 ? CLONE_NEWIPC : 0) | ((wanted.flags & plan::kPodNewUts) != 0 ? CLONE_NEWUTS : 0);
-  if (fresh != 0 && unshare(fresh) != 0) return FailPod(failure, Stage::kNamespace, errno, "new ipc and uts namespaces");
+  const int fresh = ((wanted.flags & plan::kPodNewIpc) != 0 ? CLONE_NEWIPC : 0) |
+                    ((wanted.flags & plan::kPodNewUts) != 0 ? CLONE_NEWUTS : 0);
+  if (fresh != 0 && unshare(fresh) != 0)
+    return FailPod(failure, Stage::kNamespace, errno, "new ipc and uts namespaces");
   return true;
 }
 
@@ -210,7 +227,8 @@ bool JoinPodNamespaces(PlanOf& plan, const plan::PodPlan& wanted, PodFailure& fa
 std::uint32_t HostId(const plan::IdMap* map, std::uint32_t count, std::uint32_t id) {
   if (map == nullptr) return id;
   for (std::uint32_t i = 0; i < count; ++i) {
-    if (id >= map[i].container && id - map[i].container < map[i].size) return map[i].host + (id - map[i].container);
+    if (id >= map[i].container && id - map[i].container < map[i].size)
+      return map[i].host + (id - map[i].container);
   }
   return 65534;
 }
@@ -221,10 +239,13 @@ bool SetUpPod(Keeper& keeper, PlanOf& plan, PodFailure& failure) {
   Cgroup cgroup;
   if (!TakeCgroup(cgroup, plan, wanted.cgroup)) return FailPod(failure, Stage::kCgroup, ENOMEM, "");
   const bool user = (wanted.flags & plan::kPodUser) != 0;
-  bool done = user ? MakeUserNamespaces(keeper, plan, wanted, cgroup, failure) : JoinPodNamespaces(plan, wanted, failure);
-  done = done && SetNames(plan, wanted, failure) && SetSysctls(keeper, plan, wanted, failure) && MountShm(keeper, wanted, failure);
+  bool done = user ? MakeUserNamespaces(keeper, plan, wanted, cgroup, failure)
+                   : JoinPodNamespaces(plan, wanted, failure);
+  done = done && SetNames(plan, wanted, failure) && SetSysctls(keeper, plan, wanted, failure) &&
+         MountShm(keeper, wanted, failure);
   if (done && user) done = ShowSysfs(failure);
-  if (done && !user && (wanted.flags & plan::kPodHolder) != 0) done = StartHolder(keeper, cgroup, failure);
+  if (done && !user && (wanted.flags & plan::kPodHolder) != 0)
+    done = StartHolder(keeper, cgroup, failure);
   CloseCgroup(cgroup);
   keeper.pod.set_up = done;
   return done;

@@ -25,7 +25,8 @@ constexpr char kDefaultPath[] = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/b
 int OpenNull(const ChildContext& child) {
   const int fd = open("/dev/null", O_RDWR | O_NOFOLLOW | O_NONBLOCK | O_NOCTTY | O_CLOEXEC);
   struct stat info = {};
-  if (fd >= 0 && fstat(fd, &info) == 0 && S_ISCHR(info.st_mode) && info.st_rdev == makedev(1, 3)) return fd;
+  if (fd >= 0 && fstat(fd, &info) == 0 && S_ISCHR(info.st_mode) && info.st_rdev == makedev(1, 3))
+    return fd;
   if (fd >= 0) close(fd);
   return child.null_fd;
 }
@@ -44,12 +45,15 @@ void ConnectStreams(ChildContext& child, const plan::Process& process) {
     child.report = fcntl(child.report, F_DUPFD_CLOEXEC, 10);
     if (child.report < 0) _exit(127);
   }
-  if (child.seccomp >= 0 && child.seccomp < 3) child.seccomp = fcntl(child.seccomp, F_DUPFD_CLOEXEC, 10);
-  if (child.label_fd >= 0 && child.label_fd < 3) child.label_fd = fcntl(child.label_fd, F_DUPFD_CLOEXEC, 10);
+  if (child.seccomp >= 0 && child.seccomp < 3)
+    child.seccomp = fcntl(child.seccomp, F_DUPFD_CLOEXEC, 10);
+  if (child.label_fd >= 0 && child.label_fd < 3)
+    child.label_fd = fcntl(child.label_fd, F_DUPFD_CLOEXEC, 10);
   for (int i = 0; i < 3; ++i) {
     if (dup2(from[i], i) < 0) Fail(child, Stage::kStdio, errno, "");
   }
-  if (terminal && ioctl(0, TIOCSCTTY, 0) != 0) Fail(child, Stage::kConsole, errno, "make it the controlling terminal");
+  if (terminal && ioctl(0, TIOCSCTTY, 0) != 0)
+    Fail(child, Stage::kConsole, errno, "make it the controlling terminal");
 }
 
 void SetLimits(const ChildContext& child, const plan::Process& process) {
@@ -68,9 +72,12 @@ void SetLimits(const ChildContext& child, const plan::Process& process) {
 void WriteLabel(const ChildContext& child, const plan::Process& process) {
   if (child.label_fd < 0) return;
   Line<PATH_MAX> label;
-  if (plan::Reader::present(process.apparmor)) label.Add("exec ").Add(child.plan->text(process.apparmor));
-  else label.Add(child.plan->text(process.selinux));
-  if (write(child.label_fd, label.text(), label.size()) < 0) Fail(child, Stage::kSecurityLabel, errno, label.text());
+  if (plan::Reader::present(process.apparmor))
+    label.Add("exec ").Add(child.plan->text(process.apparmor));
+  else
+    label.Add(child.plan->text(process.selinux));
+  if (write(child.label_fd, label.text(), label.size()) < 0)
+    Fail(child, Stage::kSecurityLabel, errno, label.text());
 }
 
 struct CapabilitySets {
@@ -108,14 +115,19 @@ void DropBounding(const ChildContext& child, const plan::Process& process) {
 }
 
 void BecomeUser(const ChildContext& child, const plan::Process& process) {
-  if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0) Fail(child, Stage::kUser, errno, "keep capabilities");
+  if (prctl(PR_SET_KEEPCAPS, 1, 0, 0, 0) != 0)
+    Fail(child, Stage::kUser, errno, "keep capabilities");
   const auto* groups = child.plan->items<std::uint32_t>(process.groups);
-  if (syscall(SYS_setgroups, process.groups.count, process.groups.count > 0 ? groups : nullptr) != 0) {
+  if (syscall(SYS_setgroups, process.groups.count, process.groups.count > 0 ? groups : nullptr) !=
+      0) {
     Fail(child, Stage::kUser, errno, "setgroups");
   }
-  if (syscall(SYS_setresgid, process.gid, process.gid, process.gid) != 0) Fail(child, Stage::kUser, errno, "setresgid");
-  if (syscall(SYS_setresuid, process.uid, process.uid, process.uid) != 0) Fail(child, Stage::kUser, errno, "setresuid");
-  // Without this the kernel's choice for a changed user could show the process to its neighbours before execve.
+  if (syscall(SYS_setresgid, process.gid, process.gid, process.gid) != 0)
+    Fail(child, Stage::kUser, errno, "setresgid");
+  if (syscall(SYS_setresuid, process.uid, process.uid, process.uid) != 0)
+    Fail(child, Stage::kUser, errno, "setresuid");
+  // Without this the kernel's choice for a changed user could show the process to its neighbours
+  // before execve.
   prctl(PR_SET_DUMPABLE, 0, 0, 0, 0);
 }
 
@@ -131,8 +143,11 @@ void SetCapabilities(const ChildContext& child, const plan::Process& process) {
   (void)prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL, 0, 0, 0);  // empty anyway
   if ((process.flags & plan::kProcessCapabilities) == 0) return;
   for (unsigned capability = 0; capability < 64; ++capability) {
-    if ((process.ambient >> capability & 1) == 0 || (wanted.permitted & wanted.inheritable) >> capability % 64 == 0) continue;
-    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0) Fail(child, Stage::kCapabilities, errno, "ambient");
+    if ((process.ambient >> capability & 1) == 0 ||
+        (wanted.permitted & wanted.inheritable) >> capability % 64 == 0)
+      continue;
+    if (prctl(PR_CAP_AMBIENT, PR_CAP_AMBIENT_RAISE, capability, 0, 0) != 0)
+      Fail(child, Stage::kCapabilities, errno, "ambient");
   }
 }
 
@@ -153,14 +168,15 @@ void LoadSeccomp(const ChildContext& child, const plan::Process& process) {
   }
   void* code = mmap(nullptr, size, PROT_READ, MAP_PRIVATE, child.seccomp, 0);
   if (code == MAP_FAILED) Fail(child, Stage::kSeccomp, errno, "map");
-  sock_fprog program = {static_cast<unsigned short>(size / sizeof(sock_filter)), static_cast<sock_filter*>(code)};
+  sock_fprog program = {static_cast<unsigned short>(size / sizeof(sock_filter)),
+                        static_cast<sock_filter*>(code)};
   if (syscall(SYS_seccomp, SECCOMP_SET_MODE_FILTER, process.seccomp_flags, &program) != 0) {
     Fail(child, Stage::kSeccomp, errno, "load");
   }
 }
 
-// 0 or errno. Resolved as the container would, but through no /proc/<pid>/fd link, and where it ends is looked at
-// (CVE-2024-21626).
+// 0 or errno. Resolved as the container would, but through no /proc/<pid>/fd link, and where it
+// ends is looked at (CVE-2024-21626).
 int EnterWorkingDirectory(const char* path) {
   const int fd = OpenAt2(AT_FDCWD, path, O_PATH | O_DIRECTORY, 0, RESOLVE_NO_MAGICLINKS);
   if (fd < 0) return errno;
@@ -177,7 +193,8 @@ char** Pointers(const ChildContext& child, plan::List list) {
   if (pointers == nullptr) Fail(child, Stage::kExec, ENOMEM, "no memory");
   const auto* texts = child.plan->items<plan::Text>(list);
   for (std::uint32_t i = 0; i < list.count; ++i) {
-    pointers[i] = const_cast<char*>(child.plan->text(texts[i]));  // NOLINT(cppcoreguidelines-pro-type-const-cast): execve only reads
+    pointers[i] = const_cast<char*>(child.plan->text(
+        texts[i]));  // NOLINT(cppcoreguidelines-pro-type-const-cast): execve only reads
   }
   return pointers;
 }
@@ -196,19 +213,40 @@ const char* SearchPath(char* const* env) {
   const bool searched = strchr(name, '/') == nullptr;
   switch (error) {
     case ENOENT:
-      if (searched) text.Add("executable file not found in $PATH");
-      else text.Add("stat ").Add(name).Add(": no such file or directory");
+      if (searched)
+        text.Add("executable file not found in $PATH");
+      else
+        text.Add("stat ").Add(name).Add(": no such file or directory");
       break;
-    case EACCES: text.Add("permission denied"); break;
-    case EISDIR: text.Add("is a directory"); break;
-    case ENOTDIR: text.Add("not a directory"); break;
-    case ENOEXEC: text.Add("exec format error"); break;
-    case E2BIG: text.Add("argument list too long"); break;
-    case ELOOP: text.Add("too many levels of symbolic links"); break;
-    case EPERM: text.Add("operation not permitted"); break;
-    case ENOMEM: text.Add("cannot allocate memory"); break;
-    case ETXTBSY: text.Add("text file busy"); break;
-    default: text.Add("error ").Add(error);
+    case EACCES:
+      text.Add("permission denied");
+      break;
+    case EISDIR:
+      text.Add("is a directory");
+      break;
+    case ENOTDIR:
+      text.Add("not a directory");
+      break;
+    case ENOEXEC:
+      text.Add("exec format error");
+      break;
+    case E2BIG:
+      text.Add("argument list too long");
+      break;
+    case ELOOP:
+      text.Add("too many levels of symbolic links");
+      break;
+    case EPERM:
+      text.Add("operation not permitted");
+      break;
+    case ENOMEM:
+      text.Add("cannot allocate memory");
+      break;
+    case ETXTBSY:
+      text.Add("text file busy");
+      break;
+    default:
+      text.Add("error ").Add(error);
   }
   Fail(child, Stage::kExec, error, text.text());
 }
@@ -234,8 +272,10 @@ const char* SearchPath(char* const* env) {
       strcpy(path + size + 1, name);
       execve(path, argv, env);
       struct stat info = {};
-      if (errno == EACCES && stat(path, &info) == 0 && S_ISREG(info.st_mode)) failure = EACCES;
-      else if (errno != EACCES && errno != ENOENT && errno != ENOTDIR && errno != ELOOP) FailExec(child, name, errno);
+      if (errno == EACCES && stat(path, &info) == 0 && S_ISREG(info.st_mode))
+        failure = EACCES;
+      else if (errno != EACCES && errno != ENOENT && errno != ENOTDIR && errno != ELOOP)
+        FailExec(child, name, errno);
     }
     at = colon != nullptr ? colon + 1 : nullptr;
   }
@@ -245,7 +285,8 @@ const char* SearchPath(char* const* env) {
 void AnnounceExec(const ChildContext& child) {
   ReportMessage message;
   message.kind = ReportMessage::Kind::kExec;
-  (void)send(child.report, &message, offsetof(ReportMessage, detail), MSG_NOSIGNAL);  // the keeper gone: go on
+  (void)send(child.report, &message, offsetof(ReportMessage, detail),
+             MSG_NOSIGNAL);  // the keeper gone: go on
 }
 
 }  // namespace
@@ -256,7 +297,8 @@ void SetOomScore(const ChildContext& child, const plan::Process& process) {
   if (fd < 0) return;
   Line<16> text;
   text.Add(process.oom_score_adj);
-  // Lowering it needs a privilege that may be missing: then it stays at what it is, the lowest there is to have.
+  // Lowering it needs a privilege that may be missing: then it stays at what it is, the lowest
+  // there is to have.
   (void)!pwrite(fd, text.text(), text.size(), 0);
   close(fd);
 }
@@ -264,7 +306,8 @@ void SetOomScore(const ChildContext& child, const plan::Process& process) {
 void PrepareLabel(ChildContext& child, const plan::Process& process) {
   if (plan::Reader::present(process.apparmor)) {
     child.label_fd = openat(child.proc_dir, "self/attr/apparmor/exec", O_WRONLY | O_CLOEXEC);
-    if (child.label_fd < 0) child.label_fd = openat(child.proc_dir, "self/attr/exec", O_WRONLY | O_CLOEXEC);
+    if (child.label_fd < 0)
+      child.label_fd = openat(child.proc_dir, "self/attr/exec", O_WRONLY | O_CLOEXEC);
   } else if (plan::Reader::present(process.selinux)) {
     child.label_fd = openat(child.proc_dir, "self/attr/exec", O_WRONLY | O_CLOEXEC);
   } else {
@@ -284,19 +327,23 @@ void BecomeProcess(ChildContext& child, const plan::Process& process) {
   SetLimits(child, process);
   WriteLabel(child, process);
   umask((process.flags & plan::kProcessUmask) != 0 ? process.umask : 022);
-  // Before the user changes, as root may see more; after it where only the user may (a directory that squashes root).
+  // Before the user changes, as root may see more; after it where only the user may (a directory
+  // that squashes root).
   int cwd_error = EnterWorkingDirectory(cwd);
   if ((process.flags & plan::kProcessCapabilities) != 0) DropBounding(child, process);
   BecomeUser(child, process);
   if (cwd_error == EACCES) cwd_error = EnterWorkingDirectory(cwd);
   if (cwd_error != 0) Fail(child, Stage::kCwd, cwd_error, cwd);
-  if (syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) != 0) Fail(child, Stage::kStdio, errno, "close");
+  if (syscall(SYS_close_range, 3U, ~0U, CLOSE_RANGE_CLOEXEC) != 0)
+    Fail(child, Stage::kStdio, errno, "close");
 
   sigset_t none;
   sigemptyset(&none);
-  sigprocmask(SIG_SETMASK, &none, nullptr);  // the dispositions are the default ones: the keeper changes none
+  sigprocmask(SIG_SETMASK, &none,
+              nullptr);  // the dispositions are the default ones: the keeper changes none
 
-  if (no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0) Fail(child, Stage::kCapabilities, errno, "no_new_privs");
+  if (no_new_privileges && prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0)
+    Fail(child, Stage::kCapabilities, errno, "no_new_privs");
   if (child.seccomp >= 0 && !no_new_privileges) {
     KeepAdmin(child);
     LoadSeccomp(child, process);

@@ -1,5 +1,6 @@
-// The mount namespace that a keeper lives in: an empty read-only tmpfs, /proc, and /null. Nothing of the host can be
-// reached from it, nothing that is mounted in it is seen by the host, and cloning it costs next to nothing.
+// The mount namespace that a keeper lives in: an empty read-only tmpfs, /proc, and /null. Nothing
+// of the host can be reached from it, nothing that is mounted in it is seen by the host, and
+// cloning it costs next to nothing.
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
 
@@ -48,7 +49,8 @@ int MakeRootNamespace() {
   if (mount(nullptr, "/", nullptr, MS_SLAVE | MS_REC, nullptr) != 0) return errno;
   const int null_tree = OpenHostNull();
   if (null_tree < 0) return errno;
-  if (mount("linnet-keeper", "/dev", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC, "size=64k,nr_inodes=32,mode=755") != 0) {
+  if (mount("linnet-keeper", "/dev", "tmpfs", MS_NOSUID | MS_NODEV | MS_NOEXEC,
+            "size=64k,nr_inodes=32,mode=755") != 0) {
     return errno;
   }
   const int root = open("/dev", O_DIRECTORY | O_RDONLY | O_CLOEXEC);
@@ -59,7 +61,9 @@ int MakeRootNamespace() {
   if (mount(nullptr, ".", nullptr, MS_PRIVATE | MS_REC, nullptr) != 0) return errno;
   // The old root ends up on top of the new one, and is taken away from there.
   if (PivotRoot(".", ".") != 0 || umount2(".", MNT_DETACH) != 0 || chdir("/") != 0) return errno;
-  if (mount(nullptr, "/", nullptr, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC, nullptr) != 0) return errno;
+  if (mount(nullptr, "/", nullptr, MS_REMOUNT | MS_RDONLY | MS_NOSUID | MS_NODEV | MS_NOEXEC,
+            nullptr) != 0)
+    return errno;
   close(root);
   close(null_tree);
   return 0;

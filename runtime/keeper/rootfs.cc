@@ -30,7 +30,8 @@ bool JoinInto(char* out, const char* dir, std::size_t dir_size, const char* name
 
 int ResolveStep(int root, const char* path, Missing missing, int links);
 
-// Opens the parent of the last component of `path`, which it copies (without slashes at its end) into `copy`.
+// Opens the parent of the last component of `path`, which it copies (without slashes at its end)
+// into `copy`.
 int OpenParent(int root, const char* path, char* copy, const char** name, int links) {
   std::size_t size = strlen(path);
   while (size > 1 && path[size - 1] == '/') --size;
@@ -56,7 +57,8 @@ int OpenParent(int root, const char* path, char* copy, const char** name, int li
 }
 
 // A link that leads nowhere yet (/var/run -> /run in an image without /run): its target is made.
-int FollowDangling(int root, int parent, const char* copy, const char* name, Missing missing, int links) {
+int FollowDangling(int root, int parent, const char* copy, const char* name, Missing missing,
+                   int links) {
   char link[PATH_MAX];
   const ssize_t size = readlinkat(parent, name, link, sizeof link - 1);
   if (size <= 0) {
@@ -124,9 +126,11 @@ unsigned long MountFlags(std::uint32_t attributes) {
 }
 
 // 0 or errno.
-int SetAttributes(int tree, bool recursive, std::uint64_t set, std::uint64_t clear, std::uint64_t propagation, int user = -1) {
+int SetAttributes(int tree, bool recursive, std::uint64_t set, std::uint64_t clear,
+                  std::uint64_t propagation, int user = -1) {
   // The atime bits are a field of three values: it has to be cleared as a whole.
-  if ((set & MOUNT_ATTR__ATIME) != 0 || (clear & MOUNT_ATTR__ATIME) != 0) clear |= MOUNT_ATTR__ATIME;
+  if ((set & MOUNT_ATTR__ATIME) != 0 || (clear & MOUNT_ATTR__ATIME) != 0)
+    clear |= MOUNT_ATTR__ATIME;
   if (set == 0 && clear == 0 && propagation == 0 && user < 0) return 0;
   mount_attr attr = {};
   attr.attr_set = set | (user >= 0 ? MOUNT_ATTR_IDMAP : 0);
@@ -141,11 +145,20 @@ unsigned long PropagationFlags(plan::Propagation propagation) {
   const auto value = static_cast<unsigned>(propagation);
   unsigned long flags = 0;
   switch (static_cast<plan::Propagation>(value & 7)) {
-    case plan::Propagation::kPrivate: flags = MS_PRIVATE; break;
-    case plan::Propagation::kSlave: flags = MS_SLAVE; break;
-    case plan::Propagation::kShared: flags = MS_SHARED; break;
-    case plan::Propagation::kUnbindable: flags = MS_UNBINDABLE; break;
-    default: return 0;
+    case plan::Propagation::kPrivate:
+      flags = MS_PRIVATE;
+      break;
+    case plan::Propagation::kSlave:
+      flags = MS_SLAVE;
+      break;
+    case plan::Propagation::kShared:
+      flags = MS_SHARED;
+      break;
+    case plan::Propagation::kUnbindable:
+      flags = MS_UNBINDABLE;
+      break;
+    default:
+      return 0;
   }
   return flags | ((value & 8) != 0 ? MS_REC : 0);
 }
@@ -155,8 +168,9 @@ bool IsProc(int fd) {
   return fstatfs(fd, &info) == 0 && info.f_type == PROC_SUPER_MAGIC;
 }
 
-// Nothing may cover /proc or what is in it, except a procfs, and the files that lxcfs puts there (what is written to
-// /proc by name would go elsewhere, CVE-2019-16884, CVE-2025-52881). Judged by where `target` really is.
+// Nothing may cover /proc or what is in it, except a procfs, and the files that lxcfs puts there
+// (what is written to /proc by name would go elsewhere, CVE-2019-16884, CVE-2025-52881). Judged by
+// where `target` really is.
 bool CoversProc(const ChildContext& child, int target, bool is_proc) {
   char path[PATH_MAX], root[PATH_MAX];
   const ssize_t root_size = readlink(PathOfFd(child.root).text(), root, sizeof root - 1);
@@ -167,8 +181,8 @@ bool CoversProc(const ChildContext& child, int target, bool is_proc) {
   if (strcmp(inside, "/proc") == 0) return !is_proc;
   if (!IsProc(target)) return strncmp(inside, "/proc/", 6) == 0;
   if (strncmp(inside, "/proc/", 6) != 0) return true;
-  for (const char* file : {"cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg", "slabinfo",
-                           "sys/kernel/ns_last_pid", "sys/crypto/fips_enabled"}) {
+  for (const char* file : {"cpuinfo", "diskstats", "meminfo", "stat", "swaps", "uptime", "loadavg",
+                           "slabinfo", "sys/kernel/ns_last_pid", "sys/crypto/fips_enabled"}) {
     if (strcmp(inside + 6, file) == 0) return false;
   }
   return true;
@@ -186,11 +200,13 @@ int ResolveTarget(const ChildContext& child, const Op& op, Missing missing, bool
   return target;
 }
 
-// -------------------------------------------------------------------------------------------------- operations
+// --------------------------------------------------------------------------------------------------
+// operations
 
 void Propagate(const ChildContext& child, const Op& op, const char* path) {
   const unsigned long flags = PropagationFlags(op.propagation);
-  if (flags != 0 && mount(nullptr, path, nullptr, flags, nullptr) != 0) FailOp(child, Stage::kMount, op, "propagation of");
+  if (flags != 0 && mount(nullptr, path, nullptr, flags, nullptr) != 0)
+    FailOp(child, Stage::kMount, op, "propagation of");
 }
 
 void MountFilesystem(const ChildContext& child, const Op& op) {
@@ -201,7 +217,8 @@ void MountFilesystem(const ChildContext& child, const Op& op) {
     // An image whose /proc is a link would make the runtime write elsewhere (CVE-2019-19921).
     const char* name = nullptr;
     const int parent = ResolveParent(child.root, child.plan->text(op.target), &name);
-    if (parent >= 0 && mkdirat(parent, name, 0755) != 0 && errno != EEXIST) FailOp(child, Stage::kMount, op, type);
+    if (parent >= 0 && mkdirat(parent, name, 0755) != 0 && errno != EEXIST)
+      FailOp(child, Stage::kMount, op, type);
     if (parent >= 0) target = openat(parent, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
     const int err = errno;
     if (parent >= 0) close(parent);
@@ -217,7 +234,8 @@ void MountFilesystem(const ChildContext& child, const Op& op) {
   const char* source = plan::Reader::present(op.source) ? child.plan->text(op.source) : type;
   const char* data = plan::Reader::present(op.data) ? child.plan->text(op.data) : nullptr;
   const FdPath path = PathOfFd(target);
-  if (mount(source, path.text(), type, MountFlags(op.attr_set), data) != 0) FailOp(child, Stage::kMount, op, type);
+  if (mount(source, path.text(), type, MountFlags(op.attr_set), data) != 0)
+    FailOp(child, Stage::kMount, op, type);
   close(target);
   if (op.propagation != plan::Propagation::kUnset) {
     target = ResolveInRoot(child.root, child.plan->text(op.target), Missing::kFail);
@@ -233,9 +251,11 @@ void AttachTree(const ChildContext& child, const Op& op, Stage stage) {
   if (fstat(tree, &info) != 0) FailOp(child, stage, op, "stat");
   const Missing missing = S_ISDIR(info.st_mode) ? Missing::kMakeDirectory : Missing::kMakeFile;
   // Unless asked for, nothing propagates from a container to the host.
-  const auto propagation = op.propagation == plan::Propagation::kUnset ? plan::Propagation::kRprivate : op.propagation;
+  const auto propagation =
+      op.propagation == plan::Propagation::kUnset ? plan::Propagation::kRprivate : op.propagation;
   const unsigned long flags = PropagationFlags(propagation);
-  int err = SetAttributes(tree, (flags & MS_REC) != 0, 0, 0, flags & ~static_cast<unsigned long>(MS_REC));
+  int err =
+      SetAttributes(tree, (flags & MS_REC) != 0, 0, 0, flags & ~static_cast<unsigned long>(MS_REC));
   if (err == 0) err = SetAttributes(tree, true, op.rattr_set, op.rattr_clear, 0);
   if (err == 0) err = SetAttributes(tree, false, op.attr_set, op.attr_clear, 0);
   errno = err;
@@ -251,7 +271,8 @@ void MountShm(const ChildContext& child, const Op& op) {
   if (target < 0) FailOp(child, Stage::kMount, op, "shm");
   const FdPath path = PathOfFd(target);
   const int done = child.has_shm ? mount(kShmPath, path.text(), nullptr, MS_BIND, nullptr)
-                                 : mount("shm", path.text(), "tmpfs", MountFlags(op.attr_set), child.plan->text(op.data));
+                                 : mount("shm", path.text(), "tmpfs", MountFlags(op.attr_set),
+                                         child.plan->text(op.data));
   if (done != 0) FailOp(child, Stage::kMount, op, "shm");
   close(target);
 }
@@ -263,8 +284,8 @@ void MountHierarchy(const ChildContext& child, const Op& op, int top, const char
   if (mkdirat(top, name, 0755) != 0 && errno != EEXIST) FailOp(child, Stage::kMount, op, "cgroup");
   const int target = openat(top, name, O_PATH | O_DIRECTORY | O_NOFOLLOW | O_CLOEXEC);
   if (target < 0) FailOp(child, Stage::kMount, op, "cgroup");
-  if (mount("cgroup", PathOfFd(target).text(), unified ? "cgroup2" : "cgroup", MountFlags(op.attr_set),
-            unified ? nullptr : controllers) != 0) {
+  if (mount("cgroup", PathOfFd(target).text(), unified ? "cgroup2" : "cgroup",
+            MountFlags(op.attr_set), unified ? nullptr : controllers) != 0) {
     Fail(child, Stage::kMount, errno, "cgroup", controllers);
   }
   close(target);
@@ -273,7 +294,8 @@ void MountHierarchy(const ChildContext& child, const Op& op, int top, const char
   strncpy(copy, name, sizeof copy - 1);
   copy[sizeof copy - 1] = '\0';
   for (char *rest = copy, *member = nullptr; (member = strsep(&rest, ",")) != nullptr;) {
-    if (symlinkat(name, top, member) != 0 && errno != EEXIST) FailOp(child, Stage::kMount, op, "cgroup link in");
+    if (symlinkat(name, top, member) != 0 && errno != EEXIST)
+      FailOp(child, Stage::kMount, op, "cgroup link in");
   }
 }
 
@@ -282,11 +304,13 @@ void MountCgroup(const ChildContext& child, const Op& op) {
   if (target < 0) FailOp(child, Stage::kMount, op, "cgroup");
   const FdPath path = PathOfFd(target);
   if (!plan::Reader::present(op.data)) {
-    if (mount("cgroup", path.text(), "cgroup2", MountFlags(op.attr_set), nullptr) != 0) FailOp(child, Stage::kMount, op, "cgroup2");
+    if (mount("cgroup", path.text(), "cgroup2", MountFlags(op.attr_set), nullptr) != 0)
+      FailOp(child, Stage::kMount, op, "cgroup2");
     close(target);
     return;
   }
-  if (mount("tmpfs", path.text(), "tmpfs", MountFlags(op.attr_set & ~static_cast<std::uint32_t>(MOUNT_ATTR_RDONLY)),
+  if (mount("tmpfs", path.text(), "tmpfs",
+            MountFlags(op.attr_set & ~static_cast<std::uint32_t>(MOUNT_ATTR_RDONLY)),
             "mode=755,size=64k") != 0) {
     FailOp(child, Stage::kMount, op, "cgroup");
   }
@@ -312,7 +336,8 @@ struct LastParent {
 int ParentOf(const ChildContext& child, LastParent& last, const char* path, const char** name) {
   const char* slash = strrchr(path, '/');
   const std::size_t size = slash == nullptr ? 0 : static_cast<std::size_t>(slash - path);
-  if (last.fd >= 0 && size == strlen(last.path) && memcmp(path, last.path, size) == 0 && slash != nullptr && slash[1] != '\0') {
+  if (last.fd >= 0 && size == strlen(last.path) && memcmp(path, last.path, size) == 0 &&
+      slash != nullptr && slash[1] != '\0') {
     *name = slash + 1;
     return last.fd;
   }
@@ -341,13 +366,16 @@ void MakeDevice(const ChildContext& child, const Op& op, LastParent& last) {
   const dev_t device = makedev(op.major, op.minor);
   if (mknodat(parent, name, op.mode, device) != 0) {
     struct stat info = {};
-    if (errno != EEXIST || fstatat(parent, name, &info, AT_SYMLINK_NOFOLLOW) != 0) FailOp(child, Stage::kDevice, op, "mknod");
+    if (errno != EEXIST || fstatat(parent, name, &info, AT_SYMLINK_NOFOLLOW) != 0)
+      FailOp(child, Stage::kDevice, op, "mknod");
     // What the image put there is kept only where it is the very same device.
     if ((info.st_mode & S_IFMT) != (op.mode & S_IFMT) || info.st_rdev != device) {
-      if (unlinkat(parent, name, 0) != 0 || mknodat(parent, name, op.mode, device) != 0) FailOp(child, Stage::kDevice, op, "mknod");
+      if (unlinkat(parent, name, 0) != 0 || mknodat(parent, name, op.mode, device) != 0)
+        FailOp(child, Stage::kDevice, op, "mknod");
     }
   }
-  if ((op.uid != 0 || op.gid != 0) && fchownat(parent, name, op.uid, op.gid, AT_SYMLINK_NOFOLLOW) != 0) {
+  if ((op.uid != 0 || op.gid != 0) &&
+      fchownat(parent, name, op.uid, op.gid, AT_SYMLINK_NOFOLLOW) != 0) {
     FailOp(child, Stage::kDevice, op, "chown");
   }
 }
@@ -360,13 +388,18 @@ void MakeSymlink(const ChildContext& child, const Op& op, LastParent& last) {
   if (symlinkat(text, parent, name) == 0) return;
   char there[PATH_MAX];
   const ssize_t size = errno == EEXIST ? readlinkat(parent, name, there, sizeof there) : -1;
-  if (size >= 0 && static_cast<std::size_t>(size) == strlen(text) && memcmp(there, text, strlen(text)) == 0) return;
-  if (unlinkat(parent, name, 0) != 0 || symlinkat(text, parent, name) != 0) FailOp(child, Stage::kSymlink, op, "create");
+  if (size >= 0 && static_cast<std::size_t>(size) == strlen(text) &&
+      memcmp(there, text, strlen(text)) == 0)
+    return;
+  if (unlinkat(parent, name, 0) != 0 || symlinkat(text, parent, name) != 0)
+    FailOp(child, Stage::kSymlink, op, "create");
 }
 
-// The masked paths are inside /proc and /sys as a rule: here nothing is judged by its place, links are not followed.
+// The masked paths are inside /proc and /sys as a rule: here nothing is judged by its place, links
+// are not followed.
 int OpenPlain(const ChildContext& child, const Op& op) {
-  return OpenAt2(child.root, child.plan->text(op.target), O_PATH, 0, RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
+  return OpenAt2(child.root, child.plan->text(op.target), O_PATH, 0,
+                 RESOLVE_IN_ROOT | RESOLVE_NO_MAGICLINKS);
 }
 bool IsAbsent(int err) { return err == ENOENT || err == ENOTDIR; }
 
@@ -378,9 +411,11 @@ void Mask(const ChildContext& child, const Op& op) {
   }
   struct stat info = {};
   if (fstat(target, &info) != 0) FailOp(child, Stage::kMask, op, "stat");
-  // Both are the keeper's own, verified when it started; the directory is empty and on a read-only file system.
+  // Both are the keeper's own, verified when it started; the directory is empty and on a read-only
+  // file system.
   const char* cover = S_ISDIR(info.st_mode) ? kEmptyPath : kNullPath;
-  if (mount(cover, PathOfFd(target).text(), nullptr, MS_BIND, nullptr) != 0) FailOp(child, Stage::kMask, op, "cover");
+  if (mount(cover, PathOfFd(target).text(), nullptr, MS_BIND, nullptr) != 0)
+    FailOp(child, Stage::kMask, op, "cover");
   close(target);
 }
 
@@ -405,7 +440,8 @@ void SetSysctl(const ChildContext& child, const Op& op) {
   const char* value = child.plan->text(op.data);
   const int sys = openat(child.proc_dir, "sys", O_PATH | O_DIRECTORY | O_CLOEXEC);
   const int fd = sys < 0 ? -1
-                         : OpenAt2(sys, name, O_WRONLY, 0, RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS);
+                         : OpenAt2(sys, name, O_WRONLY, 0,
+                                   RESOLVE_BENEATH | RESOLVE_NO_XDEV | RESOLVE_NO_MAGICLINKS);
   if (fd < 0 || write(fd, value, strlen(value)) < 0) FailOp(child, Stage::kSysctl, op, "write");
   close(fd);
   close(sys);
@@ -420,23 +456,34 @@ void MakeDirectory(const ChildContext& child, const Op& op) {
   fd = ResolveInRoot(child.root, child.plan->text(op.target), Missing::kMakeDirectory);
   if (fd < 0) FailOp(child, Stage::kMakeDir, op, "create");
   const int real = openat(fd, ".", O_RDONLY | O_DIRECTORY | O_CLOEXEC);
-  if (real < 0 || fchmod(real, op.mode & 07777) != 0 || fchown(real, op.uid, op.gid) != 0) FailOp(child, Stage::kMakeDir, op, "owner of");
+  if (real < 0 || fchmod(real, op.mode & 07777) != 0 || fchown(real, op.uid, op.gid) != 0)
+    FailOp(child, Stage::kMakeDir, op, "owner of");
   close(real);
   close(fd);
 }
 
 void CarryOutOne(const ChildContext& child, const Op& op, LastParent& last) {
   switch (op.kind) {
-    case OpKind::kMount: return MountFilesystem(child, op);
-    case OpKind::kBind: return AttachTree(child, op, Stage::kMount);
-    case OpKind::kShm: return MountShm(child, op);
-    case OpKind::kCgroup: return MountCgroup(child, op);
-    case OpKind::kDevice: return MakeDevice(child, op, last);
-    case OpKind::kSymlink: return MakeSymlink(child, op, last);
-    case OpKind::kMask: return Mask(child, op);
-    case OpKind::kReadonly: return MakeReadonly(child, op);
-    case OpKind::kSysctl: return SetSysctl(child, op);
-    case OpKind::kMakeDir: return MakeDirectory(child, op);
+    case OpKind::kMount:
+      return MountFilesystem(child, op);
+    case OpKind::kBind:
+      return AttachTree(child, op, Stage::kMount);
+    case OpKind::kShm:
+      return MountShm(child, op);
+    case OpKind::kCgroup:
+      return MountCgroup(child, op);
+    case OpKind::kDevice:
+      return MakeDevice(child, op, last);
+    case OpKind::kSymlink:
+      return MakeSymlink(child, op, last);
+    case OpKind::kMask:
+      return Mask(child, op);
+    case OpKind::kReadonly:
+      return MakeReadonly(child, op);
+    case OpKind::kSysctl:
+      return SetSysctl(child, op);
+    case OpKind::kMakeDir:
+      return MakeDirectory(child, op);
   }
 }
 
@@ -445,14 +492,17 @@ int OpenDirectory(const ChildContext& child, const plan::Directory& directory, b
   const int tree = child.fds[directory.tree];
   if (!attached[directory.tree]) {
     const int user = (directory.flags & plan::kDirectoryIdmap) != 0 ? child.user_namespace : -1;
-    if (const int err = SetAttributes(tree, false, 0, 0, MS_PRIVATE, user); err != 0) Fail(child, Stage::kRootFs, err, "map layer");
-    // The kernel takes layers only from mounts of this namespace. They cover each other there; the descriptors do not mind.
+    if (const int err = SetAttributes(tree, false, 0, 0, MS_PRIVATE, user); err != 0)
+      Fail(child, Stage::kRootFs, err, "map layer");
+    // The kernel takes layers only from mounts of this namespace. They cover each other there; the
+    // descriptors do not mind.
     if (MoveMountTo(tree, kLayerPath) != 0) Fail(child, Stage::kRootFs, errno, "attach layer");
     attached[directory.tree] = true;
   }
   if (!plan::Reader::present(directory.path)) return tree;
   const char* path = child.plan->text(directory.path);
-  const int fd = OpenAt2(tree, path, O_PATH | O_DIRECTORY, 0, RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
+  const int fd = OpenAt2(tree, path, O_PATH | O_DIRECTORY, 0,
+                         RESOLVE_BENEATH | RESOLVE_NO_SYMLINKS | RESOLVE_NO_XDEV);
   if (fd < 0) Fail(child, Stage::kRootFs, errno, "layer", path);
   return fd;
 }
@@ -463,7 +513,8 @@ void MountOverlay(const ChildContext& child, const plan::ContainerPlan& containe
   const bool has_upper = container.upper.tree != plan::kNoFd;
   if (count == 1 && !has_upper) {  // an overlay has at least two directories
     const int only = OpenDirectory(child, lower[0], attached);
-    if (mount(PathOfFd(only).text(), kRootPath, nullptr, MS_BIND, nullptr) != 0) Fail(child, Stage::kRootFs, errno, "bind layer");
+    if (mount(PathOfFd(only).text(), kRootPath, nullptr, MS_BIND, nullptr) != 0)
+      Fail(child, Stage::kRootFs, errno, "bind layer");
     return;
   }
   // Names within /proc/self/fd: short enough that the options of 500 layers fit into a page.
@@ -479,13 +530,16 @@ void MountOverlay(const ChildContext& child, const plan::ContainerPlan& containe
   }
   if (options.full()) Fail(child, Stage::kRootFs, E2BIG, "too many layers");
   if (chdir("/proc/self/fd") != 0) Fail(child, Stage::kRootFs, errno, "chdir");
-  if (mount("overlay", kRootPath, "overlay", 0, options.text()) != 0) Fail(child, Stage::kRootFs, errno, "overlay");
+  if (mount("overlay", kRootPath, "overlay", 0, options.text()) != 0)
+    Fail(child, Stage::kRootFs, errno, "overlay");
   if (chdir("/") != 0) Fail(child, Stage::kRootFs, errno, "chdir");
 }
 
 }  // namespace
 
-int ResolveInRoot(int root, const char* path, Missing missing) { return ResolveStep(root, path, missing, 0); }
+int ResolveInRoot(int root, const char* path, Missing missing) {
+  return ResolveStep(root, path, missing, 0);
+}
 
 int ResolveParent(int root, const char* path, const char** name) {
   char copy[PATH_MAX];
@@ -507,7 +561,8 @@ int ResolveParent(int root, const char* path, const char** name) {
 void MountRoot(ChildContext& child, const plan::ContainerPlan& container) {
   std::uint32_t highest = 0;
   const auto* lower = child.plan->items<plan::Directory>(container.lower);
-  for (std::uint32_t i = 0; i < container.lower.count; ++i) highest = lower[i].tree > highest ? lower[i].tree : highest;
+  for (std::uint32_t i = 0; i < container.lower.count; ++i)
+    highest = lower[i].tree > highest ? lower[i].tree : highest;
   for (const plan::Directory* directory : {&container.upper, &container.work, &container.plain}) {
     if (directory->tree != plan::kNoFd && directory->tree > highest) highest = directory->tree;
   }
@@ -515,7 +570,8 @@ void MountRoot(ChildContext& child, const plan::ContainerPlan& container) {
   if (attached == nullptr) Fail(child, Stage::kRootFs, ENOMEM, "");
   if (container.plain.tree != plan::kNoFd) {
     const int plain = OpenDirectory(child, container.plain, attached);
-    if (mount(PathOfFd(plain).text(), kRootPath, nullptr, MS_BIND | MS_REC, nullptr) != 0) Fail(child, Stage::kRootFs, errno, "bind");
+    if (mount(PathOfFd(plain).text(), kRootPath, nullptr, MS_BIND | MS_REC, nullptr) != 0)
+      Fail(child, Stage::kRootFs, errno, "bind");
   } else {
     MountOverlay(child, container, attached);
   }
@@ -528,7 +584,8 @@ void CarryOut(ChildContext& child, const plan::ContainerPlan& container) {
   LastParent last;
   for (std::uint32_t i = 0; i < container.ops.count; ++i) {
     // A mount may cover the directory that was used last.
-    if (ops[i].kind != OpKind::kDevice && ops[i].kind != OpKind::kSymlink && last.fd >= 0) CloseFd(last.fd);
+    if (ops[i].kind != OpKind::kDevice && ops[i].kind != OpKind::kSymlink && last.fd >= 0)
+      CloseFd(last.fd);
     CarryOutOne(child, ops[i], last);
   }
 }
@@ -561,7 +618,8 @@ void EnterRoot(ChildContext& child, plan::Propagation propagation) {
   if (umount2(".", MNT_DETACH) != 0) Fail(child, Stage::kPivot, errno, "detach the old root");
   if (chdir("/") != 0) Fail(child, Stage::kPivot, errno, "chdir");
   const unsigned long flags = PropagationFlags(propagation);
-  if (flags != 0 && mount(nullptr, "/", nullptr, flags, nullptr) != 0) Fail(child, Stage::kPivot, errno, "propagation");
+  if (flags != 0 && mount(nullptr, "/", nullptr, flags, nullptr) != 0)
+    Fail(child, Stage::kPivot, errno, "propagation");
 }
 
 }  // namespace linnet::runtime::keeper

@@ -27,10 +27,12 @@ namespace linnet::runtime::keeper {
 #endif
 
 struct CloneArgs {  // struct clone_args, version 2
-  std::uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid, set_tid_size, cgroup;
+  std::uint64_t flags, pidfd, child_tid, parent_tid, exit_signal, stack, stack_size, tls, set_tid,
+      set_tid_size, cgroup;
 };
 
-inline int OpenAt2(int dir, const char* path, std::uint64_t flags, std::uint64_t mode, std::uint64_t resolve) {
+inline int OpenAt2(int dir, const char* path, std::uint64_t flags, std::uint64_t mode,
+                   std::uint64_t resolve) {
   open_how how = {};
   how.flags = flags | O_CLOEXEC;
   how.mode = mode;
@@ -49,7 +51,8 @@ inline int OpenTree(int dir, const char* path, unsigned flags) {
 }
 // Attaches what `from` (a detached tree) is at what `to` is.
 inline int MoveMountFd(int from, int to) {
-  return static_cast<int>(syscall(SYS_move_mount, from, "", to, "", 0x4U | 0x40U /* F_EMPTY_PATH | T_EMPTY_PATH */));
+  return static_cast<int>(
+      syscall(SYS_move_mount, from, "", to, "", 0x4U | 0x40U /* F_EMPTY_PATH | T_EMPTY_PATH */));
 }
 inline int MoveMountTo(int from, const char* to) {
   return static_cast<int>(syscall(SYS_move_mount, from, "", AT_FDCWD, to, 0x4U));
@@ -88,7 +91,8 @@ class Line {
     int at = sizeof digits;
     digits[--at] = '\0';
     const bool negative = number < 0;
-    std::uint64_t rest = negative ? 0 - static_cast<std::uint64_t>(number) : static_cast<std::uint64_t>(number);
+    std::uint64_t rest =
+        negative ? 0 - static_cast<std::uint64_t>(number) : static_cast<std::uint64_t>(number);
     do digits[--at] = static_cast<char>('0' + rest % 10);
     while ((rest /= 10) != 0);
     if (negative) digits[--at] = '-';

@@ -1,9 +1,10 @@
 #include <string_view>
 
-#include "keeper/protocol.h"
 #include "linnet/base/file.h"
 #include "linnet/base/text.h"
 #include "linnet/runtime/runtime.h"
+
+#include "keeper/protocol.h"
 
 namespace linnet::runtime {
 namespace {
@@ -18,7 +19,8 @@ class Lines {
   std::string_view Next(std::string_view key) {
     const std::size_t end = rest_.find('\n');
     const std::string_view line = rest_.substr(0, end);
-    if (end == std::string_view::npos || !line.starts_with(key) || line.size() <= key.size() || line[key.size()] != '=') {
+    if (end == std::string_view::npos || !line.starts_with(key) || line.size() <= key.size() ||
+        line[key.size()] != '=') {
       bad_ = true;
       return {};
     }
@@ -46,7 +48,8 @@ Result<ContainerExit> ReadExitRecord(const ContainerId& id, const std::string& d
   const std::string text = LN_TRY(ReadFile(path, kMaxRecord));
   Lines lines(text);
   const int version = lines.Number<int>("version");
-  if (lines.bad() || version != keeper::kExitRecordVersion) return NotFound(path + ": torn, or of another version");
+  if (lines.bad() || version != keeper::kExitRecordVersion)
+    return NotFound(path + ": torn, or of another version");
   if (lines.Next("id") != id.str()) return NotFound(path + ": of another container, or torn");
   ContainerExit exit{.id = id};
   exit.exit_code = lines.Number<int>("code");

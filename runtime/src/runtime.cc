@@ -1,22 +1,28 @@
 #include "linnet/runtime/runtime.h"
 
-#include "host/features.h"
 #include "linnet/base/file.h"
+
+#include "host/features.h"
 #include "runtime_impl.h"
 
 namespace linnet::runtime {
 
-Result<std::unique_ptr<Runtime>> Runtime::Create(const RuntimeOptions& options, RuntimeEvents events) {
+Result<std::unique_ptr<Runtime>> Runtime::Create(const RuntimeOptions& options,
+                                                 RuntimeEvents events) {
   RuntimeImpl::Parts parts;
   parts.cgroups = LN_TRY(CgroupManager::Create());
-  parts.cgroup_files = std::make_unique<CgroupFiles>(LN_TRY(CgroupFiles::Open(parts.cgroups->layout())));
-  parts.ledger = std::make_unique<CgroupLedger>(LN_TRY(CgroupLedger::Open(JoinPath(options.state_dir, "cgroups"))));
-  parts.launcher = LN_TRY(KeeperLauncher::Create({.keeper_path = options.keeper_path,
-                                                  .directory = JoinPath(options.state_dir, "keepers"),
-                                                  .cgroup = JoinPath(options.cgroup_root, "keepers")},
-                                                 *parts.cgroups));
+  parts.cgroup_files =
+      std::make_unique<CgroupFiles>(LN_TRY(CgroupFiles::Open(parts.cgroups->layout())));
+  parts.ledger = std::make_unique<CgroupLedger>(
+      LN_TRY(CgroupLedger::Open(JoinPath(options.state_dir, "cgroups"))));
+  parts.launcher =
+      LN_TRY(KeeperLauncher::Create({.keeper_path = options.keeper_path,
+                                     .directory = JoinPath(options.state_dir, "keepers"),
+                                     .cgroup = JoinPath(options.cgroup_root, "keepers")},
+                                    *parts.cgroups));
   parts.loop = LN_TRY(EventLoop::Create());
-  return std::unique_ptr<Runtime>(std::make_unique<RuntimeImpl>(options, std::move(events), std::move(parts)));
+  return std::unique_ptr<Runtime>(
+      std::make_unique<RuntimeImpl>(options, std::move(events), std::move(parts)));
 }
 
 RuntimeImpl::RuntimeImpl(RuntimeOptions options, RuntimeEvents events, Parts parts)
@@ -53,7 +59,8 @@ Result<RuntimeImpl::PodPtr> RuntimeImpl::Get(const PodId& pod) const {
   return found;
 }
 
-// ------------------------------------------------------------------------------------------------------ cgroups
+// ------------------------------------------------------------------------------------------------------
+// cgroups
 
 std::string RuntimeImpl::OwnPodCgroup(const PodId& pod) const {
   return JoinPath(JoinPath(options_.cgroup_root, "pods"), pod.str());
@@ -76,7 +83,8 @@ std::string RuntimeImpl::CgroupOf(Pod& pod, const ContainerId& id) const {
   return it != pod.cgroups.end() ? it->second : JoinPath(OwnPodCgroup(pod.id), id.str());
 }
 
-Result<plan::CgroupInput> RuntimeImpl::OpenCgroup(const std::string& path, std::vector<UniqueFd>& owned) const {
+Result<plan::CgroupInput> RuntimeImpl::OpenCgroup(const std::string& path,
+                                                  std::vector<UniqueFd>& owned) const {
   CgroupEntry entry = LN_TRY_CTX(cgroups_->OpenEntry(path), "cgroup " + path);
   plan::CgroupInput out;
   const auto keep = [&owned](UniqueFd fd) {
@@ -103,7 +111,8 @@ Result<void> RuntimeImpl::RemoveCgroups(const PodId& pod, Pod* known) {
   (void)remove(OwnPodCgroup(pod));
   std::map<std::string, std::string> others;
   if (auto entries = ledger_->List(pod)) {
-    for (CgroupLedger::Entry& entry : *entries) others.emplace(std::move(entry.name), std::move(entry.cgroup));
+    for (CgroupLedger::Entry& entry : *entries)
+      others.emplace(std::move(entry.name), std::move(entry.cgroup));
   }
   if (known != nullptr) {
     MutexLock lock(known->mu);

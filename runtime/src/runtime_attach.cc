@@ -24,7 +24,8 @@ Result<UniqueFd> AddPipe(std::vector<UniqueFd>& far_ends) {
 
 }  // namespace
 
-Result<Attachment> RuntimeImpl::Attach(const PodId& pod_id, const ContainerId& id, const AttachSpec& spec) {
+Result<Attachment> RuntimeImpl::Attach(const PodId& pod_id, const ContainerId& id,
+                                       const AttachSpec& spec) {
   const PodPtr pod = LN_TRY(Get(pod_id));
   Attachment out;
   std::vector<UniqueFd> far_ends;
@@ -38,14 +39,17 @@ Result<Attachment> RuntimeImpl::Attach(const PodId& pod_id, const ContainerId& i
   if (spec.stderr_open) out.err = LN_TRY(AddPipe(far_ends));
 
   keeper::Attach message;
-  message.flags = (spec.stdin_open ? keeper::kAttachStdin : 0U) | (spec.stdout_open ? keeper::kAttachStdout : 0U) |
+  message.flags = (spec.stdin_open ? keeper::kAttachStdin : 0U) |
+                  (spec.stdout_open ? keeper::kAttachStdout : 0U) |
                   (spec.stderr_open ? keeper::kAttachStderr : 0U);
   CopyId(message.id, id.str());
   Command command = MakeCommand(message);
   for (const UniqueFd& fd : far_ends) command.fds.push_back(fd);
-  auto answer = pod->keeper->Call(std::move(command), std::chrono::steady_clock::now() + kAnswerTime);
+  auto answer =
+      pod->keeper->Call(std::move(command), std::chrono::steady_clock::now() + kAnswerTime);
   if (!answer && answer.error().IsErrno(ENOSYS)) {
-    return Error(Code::kUnimplemented, "the pod was started by a version of linnet that could not attach");
+    return Error(Code::kUnimplemented,
+                 "the pod was started by a version of linnet that could not attach");
   }
   if (!answer) return std::move(answer).error();
   const auto attached = LN_TRY(answer->As<keeper::Attached>());

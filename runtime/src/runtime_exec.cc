@@ -8,6 +8,7 @@
 #include <cerrno>
 
 #include "linnet/base/file.h"
+
 #include "runtime_impl.h"
 
 namespace linnet::runtime {
@@ -37,7 +38,8 @@ Result<Pipe> MakePipe() {
   return out;
 }
 
-// Reads what is there, up to the limit; the rest is dropped. Closes the pipe at its end. False: nothing was there.
+// Reads what is there, up to the limit; the rest is dropped. Closes the pipe at its end. False:
+// nothing was there.
 bool Drain(UniqueFd& pipe, std::string& out) {
   if (!pipe) return false;
   std::array<char, 65536> buffer;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by read
@@ -74,7 +76,8 @@ Streams StreamsOf(const ExecSpec& spec) {
 // An exec under way: forgotten by the client when this goes.
 class Running {
  public:
-  Running(std::shared_ptr<KeeperClient> keeper, KeeperClient::Number number) : keeper_(std::move(keeper)), number_(number) {}
+  Running(std::shared_ptr<KeeperClient> keeper, KeeperClient::Number number)
+      : keeper_(std::move(keeper)), number_(number) {}
   Running(const Running&) = delete;
   Running& operator=(const Running&) = delete;
   ~Running() { keeper_->ForgetExec(number_); }
@@ -82,7 +85,8 @@ class Running {
   void KillTree() const {
     keeper::KillExec message;
     message.target_command = number_;
-    (void)keeper_->Call(MakeCommand(message), steady_clock::now() + seconds(1));  // gone already is fine
+    (void)keeper_->Call(MakeCommand(message),
+                        steady_clock::now() + seconds(1));  // gone already is fine
   }
 
  private:
@@ -98,8 +102,9 @@ int MillisUntil(Deadline deadline) {
 
 }  // namespace
 
-Result<Command> RuntimeImpl::MakeExec(const ContainerId& id, const oci::Process& process, const std::vector<FdRef>& streams,
-                                      std::uint32_t flags, milliseconds timeout) const {
+Result<Command> RuntimeImpl::MakeExec(const ContainerId& id, const oci::Process& process,
+                                      const std::vector<FdRef>& streams, std::uint32_t flags,
+                                      milliseconds timeout) const {
   plan::Writer writer;
   const std::string bytes = LN_TRY(plan::BuildExec(process, writer));
   keeper::Exec message;
@@ -109,19 +114,23 @@ Result<Command> RuntimeImpl::MakeExec(const ContainerId& id, const oci::Process&
   return MakeCommand(message, bytes, streams, writer.fds());
 }
 
-Result<ExecResult> RuntimeImpl::Exec(const PodId& pod_id, const ContainerId& id, const ExecSpec& spec) {
+Result<ExecResult> RuntimeImpl::Exec(const PodId& pod_id, const ContainerId& id,
+                                     const ExecSpec& spec) {
   const PodPtr pod = LN_TRY(Get(pod_id));
-  if (spec.process.terminal && !spec.on_terminal) return InvalidArgument("exec with a terminal that nobody takes");
+  if (spec.process.terminal && !spec.on_terminal)
+    return InvalidArgument("exec with a terminal that nobody takes");
   const Streams streams = StreamsOf(spec);
   Command command = LN_TRY(MakeExec(id, spec.process, streams.fds, streams.flags, spec.timeout));
   const Deadline start = steady_clock::now() + kStartTime;
-  const Running exec(pod->keeper, LN_TRY(pod->keeper->SendExec(std::move(command), FdRef(-1), start)));
+  const Running exec(pod->keeper,
+                     LN_TRY(pod->keeper->SendExec(std::move(command), FdRef(-1), start)));
   KeeperClient::Answer started = LN_TRY(pod->keeper->Wait(exec.number(), start));
   if (spec.process.terminal) {
     if (!started.fd) return Internal("keeper sent no terminal");
     spec.on_terminal(std::move(started.fd));
   }
-  const KeeperClient::ExecExit exit = LN_TRY(pod->keeper->WaitExecExit(exec.number(), Deadline::max()));
+  const KeeperClient::ExecExit exit =
+      LN_TRY(pod->keeper->WaitExecExit(exec.number(), Deadline::max()));
   return ExecResult{.exit_code = exit.code, .timed_out = exit.timed_out};
 }
 
@@ -129,14 +138,16 @@ namespace {
 
 class Session final : public ExecSession {
  public:
-  Session(std::shared_ptr<KeeperClient> keeper, UniqueFd wake) : keeper_(std::move(keeper)), wake_(std::move(wake)) {}
+  Session(std::shared_ptr<KeeperClient> keeper, UniqueFd wake)
+      : keeper_(std::move(keeper)), wake_(std::move(wake)) {}
   Result<void> Start(Command command, bool terminal) {
     const Deadline start = steady_clock::now() + kStartTime;
     running_.emplace(keeper_, LN_TRY(keeper_->SendExec(std::move(command), wake_, start)));
     KeeperClient::Answer started = LN_TRY(keeper_->Wait(running_->number(), start));
     if (!terminal) return Ok();
     if (!started.fd) return Internal("keeper sent no terminal");
-    if (fcntl(started.fd.get(), F_SETFL, O_RDWR | O_NONBLOCK) != 0) return Error::FromErrno(errno, "fcntl of a terminal");
+    if (fcntl(started.fd.get(), F_SETFL, O_RDWR | O_NONBLOCK) != 0)
+      return Error::FromErrno(errno, "fcntl of a terminal");
     terminal_ = std::move(started.fd);
     return Ok();
   }
@@ -145,7 +156,8 @@ class Session final : public ExecSession {
   Result<std::optional<ExecResult>> Poll() override {
     const auto exit = LN_TRY(keeper_->TakeExecExit(running_->number()));
     if (!exit) return std::optional<ExecResult>();
-    return std::optional<ExecResult>(ExecResult{.exit_code = exit->code, .timed_out = exit->timed_out});
+    return std::optional<ExecResult>(
+        ExecResult{.exit_code = exit->code, .timed_out = exit->timed_out});
   }
   void Kill() override { running_->KillTree(); }
 
@@ -158,7 +170,9 @@ class Session final : public ExecSession {
 
 }  // namespace
 
-Result<std::unique_ptr<ExecSession>> RuntimeImpl::StartExec(const PodId& pod_id, const ContainerId& id, const ExecSpec& spec) {
+Result<std::unique_ptr<ExecSession>> RuntimeImpl::StartExec(const PodId& pod_id,
+                                                            const ContainerId& id,
+                                                            const ExecSpec& spec) {
   const PodPtr pod = LN_TRY(Get(pod_id));
   UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake) return Error::FromErrno(errno, "eventfd");
@@ -169,15 +183,16 @@ Result<std::unique_ptr<ExecSession>> RuntimeImpl::StartExec(const PodId& pod_id,
   return std::unique_ptr<ExecSession>(std::move(session));
 }
 
-Result<ExecOutput> RuntimeImpl::ExecSync(const PodId& pod_id, const ContainerId& id, const oci::Process& process,
-                                         milliseconds timeout) {
+Result<ExecOutput> RuntimeImpl::ExecSync(const PodId& pod_id, const ContainerId& id,
+                                         const oci::Process& process, milliseconds timeout) {
   const PodPtr pod = LN_TRY(Get(pod_id));
   Pipe out = LN_TRY(MakePipe());
   Pipe err = LN_TRY(MakePipe());
   const UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake) return Error::FromErrno(errno, "eventfd");
-  Command command = LN_TRY(MakeExec(id, process, {out.write, err.write},
-                                    keeper::kExecKillOnDisconnect | keeper::kExecStdout | keeper::kExecStderr, timeout));
+  Command command = LN_TRY(
+      MakeExec(id, process, {out.write, err.write},
+               keeper::kExecKillOnDisconnect | keeper::kExecStdout | keeper::kExecStderr, timeout));
   const Deadline start = steady_clock::now() + kStartTime;
   const Running exec(pod->keeper, LN_TRY(pod->keeper->SendExec(std::move(command), wake, start)));
   out.write.Reset();
@@ -186,7 +201,8 @@ Result<ExecOutput> RuntimeImpl::ExecSync(const PodId& pod_id, const ContainerId&
 
   ExecOutput result;
   std::optional<KeeperClient::ExecExit> exit;
-  Deadline until = timeout.count() > 0 ? steady_clock::now() + timeout + kKeeperGrace : Deadline::max();
+  Deadline until =
+      timeout.count() > 0 ? steady_clock::now() + timeout + kKeeperGrace : Deadline::max();
   while (!exit || out.read || err.read) {
     // Negative descriptors are skipped by poll.
     std::array<pollfd, 3> wait = {{{.fd = out.read.get(), .events = POLLIN, .revents = 0},
@@ -197,7 +213,8 @@ Result<ExecOutput> RuntimeImpl::ExecSync(const PodId& pod_id, const ContainerId&
     if (n == 0 && steady_clock::now() >= until) {
       if (exit) break;  // a grandchild keeps the pipes: what came is what there is
       exec.KillTree();
-      return Error(Code::kDeadlineExceeded, "command did not end in time and its keeper did not end it");
+      return Error(Code::kDeadlineExceeded,
+                   "command did not end in time and its keeper did not end it");
     }
     if (wait[0].revents != 0) (void)Drain(out.read, result.out);
     if (wait[1].revents != 0) (void)Drain(err.read, result.err);
@@ -208,7 +225,9 @@ Result<ExecOutput> RuntimeImpl::ExecSync(const PodId& pod_id, const ContainerId&
     }
   }
   if (exit->timed_out) {
-    return Error(Code::kDeadlineExceeded, "command did not end within " + std::to_string(timeout.count()) + " ms and was killed");
+    return Error(
+        Code::kDeadlineExceeded,
+        "command did not end within " + std::to_string(timeout.count()) + " ms and was killed");
   }
   result.exit_code = exit->code;
   return result;

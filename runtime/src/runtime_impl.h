@@ -1,5 +1,5 @@
-// The daemon's side of running pods. Locks: RuntimeImpl::mu_ and Pod::mu protect memory only; both are held for moments
-// and never together with KeeperClient's.
+// The daemon's side of running pods. Locks: RuntimeImpl::mu_ and Pod::mu protect memory only; both
+// are held for moments and never together with KeeperClient's.
 #pragma once
 
 #include <map>
@@ -8,14 +8,15 @@
 #include <unordered_map>
 #include <vector>
 
+#include "linnet/base/mutex.h"
+#include "linnet/runtime/runtime.h"
+
 #include "cgroup/cgroup.h"
 #include "client/event_loop.h"
 #include "client/keeper_client.h"
 #include "client/keeper_launcher.h"
 #include "host/cgroup_files.h"
 #include "host/cgroup_ledger.h"
-#include "linnet/base/mutex.h"
-#include "linnet/runtime/runtime.h"
 #include "plan/build.h"
 #include "security/seccomp.h"
 
@@ -42,12 +43,15 @@ class RuntimeImpl final : public Runtime {
 
   // runtime_containers.cc
   Result<void> CheckContainer(const PodId& pod, const ContainerSpec& spec) override;
-  Result<StartedContainer> StartContainer(const PodId& pod, const ContainerSpec& spec, Deadline deadline) override;
+  Result<StartedContainer> StartContainer(const PodId& pod, const ContainerSpec& spec,
+                                          Deadline deadline) override;
   Result<void> Signal(const PodId& pod, const ContainerId& id, int signal) override;
-  Result<ContainerExit> WaitExit(const PodId& pod, const ContainerId& id, Deadline deadline) override;
+  Result<ContainerExit> WaitExit(const PodId& pod, const ContainerId& id,
+                                 Deadline deadline) override;
   Result<void> RemoveContainer(const PodId& pod, const ContainerId& id) override;
   Result<void> ReopenLog(const PodId& pod, const ContainerId& id) override;
-  Result<void> UpdateResources(const PodId& pod, const ContainerId& id, const oci::Resources& resources) override;
+  Result<void> UpdateResources(const PodId& pod, const ContainerId& id,
+                               const oci::Resources& resources) override;
   Result<std::vector<ContainerInfo>> ListContainers(const PodId& pod) override;
   Result<CgroupUsage> ContainerUsage(const PodId& pod, const ContainerId& id) override;
   Result<CgroupUsage> PodUsage(const PodId& pod, const std::string& cgroup_parent) override;
@@ -56,10 +60,12 @@ class RuntimeImpl final : public Runtime {
   Result<ExecResult> Exec(const PodId& pod, const ContainerId& id, const ExecSpec& spec) override;
   Result<ExecOutput> ExecSync(const PodId& pod, const ContainerId& id, const oci::Process& process,
                               std::chrono::milliseconds timeout) override;
-  Result<std::unique_ptr<ExecSession>> StartExec(const PodId& pod, const ContainerId& id, const ExecSpec& spec) override;
+  Result<std::unique_ptr<ExecSession>> StartExec(const PodId& pod, const ContainerId& id,
+                                                 const ExecSpec& spec) override;
 
   // runtime_attach.cc
-  Result<Attachment> Attach(const PodId& pod, const ContainerId& id, const AttachSpec& spec) override;
+  Result<Attachment> Attach(const PodId& pod, const ContainerId& id,
+                            const AttachSpec& spec) override;
 
   Features features() const override { return features_; }
 
@@ -69,7 +75,8 @@ class RuntimeImpl final : public Runtime {
     const PodId id;
     std::shared_ptr<KeeperClient> keeper;
     Mutex mu;
-    std::map<std::string, std::string> cgroups LN_GUARDED_BY(mu);  // by container id, and the pod's for its holder
+    std::map<std::string, std::string> cgroups
+        LN_GUARDED_BY(mu);  // by container id, and the pod's for its holder
   };
   using PodPtr = std::shared_ptr<Pod>;
 
@@ -94,9 +101,11 @@ class RuntimeImpl final : public Runtime {
   Result<plan::CgroupInput> OpenCgroup(const std::string& path, std::vector<UniqueFd>& owned) const;
   Result<void> MakeContainerCgroup(const std::string& path, const oci::Resources& resources) const;
   // The profile's program in a sealed memfd, shared by all containers that have the same.
-  Result<std::shared_ptr<const UniqueFd>> SeccompProgram(const oci::Seccomp& profile) LN_EXCLUDES(mu_);
-  Result<Command> MakeExec(const ContainerId& id, const oci::Process& process, const std::vector<FdRef>& streams,
-                           std::uint32_t flags, std::chrono::milliseconds timeout) const;
+  Result<std::shared_ptr<const UniqueFd>> SeccompProgram(const oci::Seccomp& profile)
+      LN_EXCLUDES(mu_);
+  Result<Command> MakeExec(const ContainerId& id, const oci::Process& process,
+                           const std::vector<FdRef>& streams, std::uint32_t flags,
+                           std::chrono::milliseconds timeout) const;
 
   const RuntimeOptions options_;
   const RuntimeEvents events_;
@@ -109,7 +118,8 @@ class RuntimeImpl final : public Runtime {
 
   mutable Mutex mu_;
   std::unordered_map<PodId, PodPtr> pods_ LN_GUARDED_BY(mu_);
-  std::map<std::string, std::shared_ptr<const UniqueFd>> programs_ LN_GUARDED_BY(mu_);  // by content
+  std::map<std::string, std::shared_ptr<const UniqueFd>> programs_
+      LN_GUARDED_BY(mu_);  // by content
   // Last: its thread ends before what its handlers use.
   std::unique_ptr<EventLoop> loop_;
 };

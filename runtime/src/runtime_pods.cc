@@ -3,6 +3,7 @@
 #include "linnet/base/file.h"
 #include "linnet/base/log.h"
 #include "linnet/base/rollback.h"
+
 #include "runtime_impl.h"
 
 namespace linnet::runtime {
@@ -16,7 +17,9 @@ constexpr auto kSetUpTime = seconds(30);
 constexpr auto kAnswerTime = seconds(10);
 constexpr auto kEndTime = seconds(5);
 
-Deadline Within(seconds time, Deadline limit = Deadline::max()) { return std::min(limit, steady_clock::now() + time); }
+Deadline Within(seconds time, Deadline limit = Deadline::max()) {
+  return std::min(limit, steady_clock::now() + time);
+}
 
 void LogUndoFailure(const std::string& what, const Error& error) {
   log::Warn("undo failed, ignoring", {{"what", what}, {"err", error}});
@@ -47,18 +50,21 @@ void RuntimeImpl::OnKeeperLost(const PodId& id) {
   }
   for (const std::string& cgroup : cgroups) {
     auto killed = cgroups_->Kill(cgroup);
-    if (!killed) log::Err("lost pod's processes not killed", {{"pod", id}, {"err", killed.error()}});
+    if (!killed)
+      log::Err("lost pod's processes not killed", {{"pod", id}, {"err", killed.error()}});
   }
   auto removed = launcher_->RemoveSocket(id);
   if (!removed) log::Warn("socket not removed, ignoring", {{"pod", id}, {"err", removed.error()}});
   if (events_.on_keeper_lost) events_.on_keeper_lost(id);
 }
 
-// ------------------------------------------------------------------------------------------------------- start
+// -------------------------------------------------------------------------------------------------------
+// start
 
 Result<void> RuntimeImpl::SetUpPod(Pod& pod, const PodSpec& spec, Deadline deadline) {
   // Greeting and plan go out at once: the keeper reads them when it has started.
-  const KeeperClient::Number hello = LN_TRY(pod.keeper->Send(MakeCommand(keeper::Hello{}), deadline));
+  const KeeperClient::Number hello =
+      LN_TRY(pod.keeper->Send(MakeCommand(keeper::Hello{}), deadline));
   std::vector<UniqueFd> owned;
   plan::PodInput input{.spec = spec, .cgroup = {}};
   const std::string parent = spec.cgroup_parent.empty() ? OwnPodCgroup(pod.id) : spec.cgroup_parent;
@@ -73,7 +79,8 @@ Result<void> RuntimeImpl::SetUpPod(Pod& pod, const PodSpec& spec, Deadline deadl
     }
     plan::Writer writer;
     const std::string bytes = LN_TRY(plan::BuildPod(input, writer));
-    return pod.keeper->Send(LN_TRY(MakeCommand(keeper::SetupPod{}, bytes, {}, writer.fds())), deadline);
+    return pod.keeper->Send(LN_TRY(MakeCommand(keeper::SetupPod{}, bytes, {}, writer.fds())),
+                            deadline);
   };
   auto setup = send();
   auto greeted = pod.keeper->Wait(hello, deadline);
@@ -93,7 +100,8 @@ Result<void> RuntimeImpl::StartPod(const PodSpec& spec, Deadline deadline) {
   undo.Add("remove cgroups", [&] { return RemoveCgroups(spec.id, pod.get()); });
   auto started = launcher_->Start(spec.id);
   if (!started) {
-    if (started.error().Is(Code::kAlreadyExists)) undo.Commit();  // what is there is not ours to undo
+    if (started.error().Is(Code::kAlreadyExists))
+      undo.Commit();  // what is there is not ours to undo
     return std::move(started).error();
   }
   pod->keeper = MakeClient(pod, std::move(started->socket));
@@ -121,12 +129,14 @@ Result<UniqueFd> RuntimeImpl::PodNetns(const PodId& id) {
   const PodPtr pod = LN_TRY(Get(id));
   keeper::GetPodNamespace command;
   command.kind = keeper::NamespaceKind::kNetwork;
-  KeeperClient::Answer answer = LN_TRY(pod->keeper->Call(MakeCommand(command), Within(kAnswerTime)));
+  KeeperClient::Answer answer =
+      LN_TRY(pod->keeper->Call(MakeCommand(command), Within(kAnswerTime)));
   if (!answer.fd) return Internal("keeper sent no network namespace");
   return std::move(answer.fd);
 }
 
-// ------------------------------------------------------------------------------------------------------- adopt
+// -------------------------------------------------------------------------------------------------------
+// adopt
 
 Result<RuntimeImpl::PodPtr> RuntimeImpl::ConnectPod(const PodId& id, Deadline deadline) {
   UniqueFd socket = LN_TRY(launcher_->Connect(id));
@@ -151,8 +161,8 @@ std::vector<ContainerId> Starting(const KeeperClient& keeper) {
   return out;
 }
 
-// Starts that were under way when the daemon died: decided within milliseconds, or else (a mount that hangs) undone. The
-// client was told nothing of them, and may ask again.
+// Starts that were under way when the daemon died: decided within milliseconds, or else (a mount
+// that hangs) undone. The client was told nothing of them, and may ask again.
 Result<void> SettleStarts(KeeperClient& keeper, Deadline deadline) {
   for (int i = 0; i < 100 && !Starting(keeper).empty(); ++i) {
     (void)LN_TRY(keeper.Call(MakeCommand(keeper::ListContainers{}), deadline));
@@ -174,7 +184,8 @@ Result<std::vector<ContainerInfo>> RuntimeImpl::AdoptPod(const PodId& id, Deadli
   const auto bury = [&](Error error) -> Error {
     (void)launcher_->KillByName(id);
     auto removed = RemoveCgroups(id, nullptr);
-    if (!removed) log::Warn("left-over cgroups not removed, ignoring", {{"pod", id}, {"err", removed.error()}});
+    if (!removed)
+      log::Warn("left-over cgroups not removed, ignoring", {{"pod", id}, {"err", removed.error()}});
     auto gone = launcher_->RemoveSocket(id);
     if (!gone) log::Warn("socket not removed, ignoring", {{"pod", id}, {"err", gone.error()}});
     return std::move(error).As(Code::kNotFound);
@@ -182,7 +193,8 @@ Result<std::vector<ContainerInfo>> RuntimeImpl::AdoptPod(const PodId& id, Deadli
   auto pod = ConnectPod(id, limit);
   if (!pod) return bury(std::move(pod).error());
   KeeperClient& keeper = *(*pod)->keeper;
-  if (!keeper.pod_is_set_up()) return bury(NotFound("keeper of pod " + id.str() + " has not been set up"));
+  if (!keeper.pod_is_set_up())
+    return bury(NotFound("keeper of pod " + id.str() + " has not been set up"));
   LN_TRY(SettleStarts(keeper, limit));
   {
     MutexLock lock(mu_);
@@ -198,7 +210,8 @@ Result<std::vector<ContainerInfo>> RuntimeImpl::AdoptPod(const PodId& id, Deadli
   return keeper.Containers();
 }
 
-// ------------------------------------------------------------------------------------------------------ remove
+// ------------------------------------------------------------------------------------------------------
+// remove
 
 // Orderly, else by force. Afterwards it is dead, unless the kernel cannot kill it.
 void RuntimeImpl::EndKeeper(Pod& pod) {
@@ -248,7 +261,8 @@ Result<void> RuntimeImpl::RemovePod(const PodId& id, const std::string& cgroup_p
 Result<void> RuntimeImpl::Sweep(const std::vector<PodId>& known) {
   std::vector<PodId> found = LN_TRY(launcher_->Pods());
   for (const PodId& pod : LN_TRY(ledger_->Pods())) found.push_back(pod);
-  for (const std::string& name : LN_TRY(cgroups_->Children(JoinPath(options_.cgroup_root, "pods")))) {
+  for (const std::string& name :
+       LN_TRY(cgroups_->Children(JoinPath(options_.cgroup_root, "pods")))) {
     if (auto pod = PodId::Parse(name)) found.push_back(*std::move(pod));
   }
   std::sort(found.begin(), found.end());

@@ -1,9 +1,8 @@
-// kill -9 of the daemon at random moments, while clients run, use and remove pods. After each restart what the clients were
-// told holds, everything can be removed, and in the end nothing is left.
+// kill -9 of the daemon at random moments, while clients run, use and remove pods. After each
+// restart what the clients were told holds, everything can be removed, and in the end nothing is
+// left.
 //
 // LINNET_CRASH_ROUNDS and LINNET_CRASH_SEED choose another length and another order.
-#include <grpcpp/grpcpp.h>
-#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <cstdlib>
@@ -13,8 +12,12 @@
 #include <set>
 #include <thread>
 
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
 #include "linnet/testing/result.h"
 #include "linnet/testing/temp_dir.h"
+
 #include "linnetd.h"
 
 namespace linnet::testing {
@@ -30,8 +33,9 @@ unsigned FromEnv(const char* name, unsigned fallback) {
 }
 
 template <class Stub, class Request, class Response>
-grpc::Status Do(Stub& stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*), const Request& request,
-                Response* response) {
+grpc::Status Do(Stub& stub,
+                grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+                const Request& request, Response* response) {
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + seconds(30));
   return (stub.*method)(&context, request, response);
@@ -73,9 +77,15 @@ class Client {
   // False: the daemon is gone.
   bool OnePod(int number) {
     v1::RunPodSandboxRequest run;
-    *run.mutable_config() = PodConfig(prefix_ + std::to_string(number), number % 2 == 0 ? host_port_ + number : 0);
+    *run.mutable_config() =
+        PodConfig(prefix_ + std::to_string(number), number % 2 == 0 ? host_port_ + number : 0);
     // Half of them with a pid namespace of the pod: that has a holder.
-    if (Chance()) run.mutable_config()->mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_pid(v1::CONTAINER);
+    if (Chance())
+      run.mutable_config()
+          ->mutable_linux()
+          ->mutable_security_context()
+          ->mutable_namespace_options()
+          ->set_pid(v1::CONTAINER);
     v1::RunPodSandboxResponse ran;
     if (!Ok(Do(*stub_, &Stub::RunPodSandbox, run, &ran))) return false;
     const std::string pod = ran.pod_sandbox_id();
@@ -88,7 +98,11 @@ class Client {
     create.set_pod_sandbox_id(pod);
     create.mutable_config()->mutable_metadata()->set_name("c");
     create.mutable_config()->mutable_image()->set_image(kImage);
-    create.mutable_config()->mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_pid(pid_mode);
+    create.mutable_config()
+        ->mutable_linux()
+        ->mutable_security_context()
+        ->mutable_namespace_options()
+        ->set_pid(pid_mode);
     for (const char* word : {"sleep", "1000"}) create.mutable_config()->add_command(word);
     v1::CreateContainerResponse created;
     if (!Ok(Do(*stub_, &Stub::CreateContainer, create, &created))) return false;
@@ -157,7 +171,8 @@ class Kill9Test : public ::testing::Test {
       v1::ContainerStatusResponse answer;
       const grpc::Status status = Do(stub, &Stub::ContainerStatus, ask, &answer);
       ASSERT_TRUE(status.ok()) << status.error_message() << "\n" << daemon_.Log();
-      EXPECT_EQ(answer.status().state(), v1::CONTAINER_RUNNING) << container << "\n" << daemon_.Log();
+      EXPECT_EQ(answer.status().state(), v1::CONTAINER_RUNNING) << container << "\n"
+                                                                << daemon_.Log();
       v1::ExecSyncRequest exec;
       exec.set_container_id(container);
       exec.add_cmd("true");
@@ -190,7 +205,8 @@ class Kill9Test : public ::testing::Test {
     for (const char* dir : {"/cni/results", "/cni/networks"}) {
       if (!Exists(daemon_.root() + dir)) continue;
       const RunResult found = LN_ASSERT_OK(RunProgram(
-          "/usr/bin/find", {daemon_.root() + dir, "-type", "f", "!", "-name", "lock", "!", "-name", "last_reserved_ip.*", "!", "-name", "subnets.json"}));
+          "/usr/bin/find", {daemon_.root() + dir, "-type", "f", "!", "-name", "lock", "!", "-name",
+                            "last_reserved_ip.*", "!", "-name", "subnets.json"}));
       EXPECT_EQ(found.out, "") << "address files or attachment records are left";
     }
   }
@@ -224,19 +240,22 @@ TEST_F(Kill9Test, RandomMoments_NothingToldIsLostAndNothingIsLeft) {
     for (int i = 0; i < 3; ++i) {
       clients.emplace_back([this, &told, i, round, client_seed = random()] {
         Client client(daemon_, told, static_cast<unsigned>(client_seed),
-                      "r" + std::to_string(round) + "-" + std::to_string(i) + "-", 20000 + (static_cast<int>(round) * 3 + i) * 100);
+                      "r" + std::to_string(round) + "-" + std::to_string(i) + "-",
+                      20000 + (static_cast<int>(round) * 3 + i) * 100);
         for (int number = 0; client.OnePod(number) && number < 99; ++number) {
         }
       });
     }
-    const auto moment = std::chrono::microseconds(std::uniform_int_distribution<int>(0, 300'000)(random));
+    const auto moment =
+        std::chrono::microseconds(std::uniform_int_distribution<int>(0, 300'000)(random));
     std::this_thread::sleep_for(moment);
     daemon_.Kill9();
     for (std::thread& client : clients) client.join();
     // Sometimes the next one is killed while it recovers.
     if (round % 3 == 2) {
       LN_ASSERT_OK(daemon_.Start());
-      std::this_thread::sleep_for(std::chrono::microseconds(std::uniform_int_distribution<int>(0, 30'000)(random)));
+      std::this_thread::sleep_for(
+          std::chrono::microseconds(std::uniform_int_distribution<int>(0, 30'000)(random)));
       daemon_.Kill9();
     }
     LN_ASSERT_OK(daemon_.StartAndWait());
@@ -260,11 +279,13 @@ TEST_F(Kill9Test, NeighbourDaemon_IsUntouched) {
   LN_ASSERT_OK(ImportBusybox(daemon_, dir_ / "scratch"));
   Told told;
   Client quiet(neighbour, told, 1, "quiet", 0);
-  while (told.containers_running.empty()) ASSERT_TRUE(quiet.OnePod(static_cast<int>(told.pods_made))) << neighbour.Log();
+  while (told.containers_running.empty())
+    ASSERT_TRUE(quiet.OnePod(static_cast<int>(told.pods_made))) << neighbour.Log();
   for (int round = 0; round < 5; ++round) {
     Told lost;
     std::thread client([&] {
-      Client busy(daemon_, lost, static_cast<unsigned>(round), "b" + std::to_string(round) + "-", 0);
+      Client busy(daemon_, lost, static_cast<unsigned>(round), "b" + std::to_string(round) + "-",
+                  0);
       for (int number = 0; busy.OnePod(number); ++number) {
       }
     });

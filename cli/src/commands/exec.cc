@@ -1,8 +1,9 @@
 // exec, attach: speaking with a running container.
 #include <cstdio>
 
-#include "app.h"
 #include "linnet/base/json_view.h"
+
+#include "app.h"
 #include "lookup.h"
 #include "parse.h"
 #include "stream.h"
@@ -33,7 +34,8 @@ Result<int> ExecStream(Client& client, const std::string& id, const ExecOptions&
   request.set_tty(o.tty);
   request.set_stdout(true);
   request.set_stderr(!o.tty);
-  const auto response = LN_TRY(client.Call(client.runtime(), &cri::RuntimeService::Stub::Exec, request));
+  const auto response =
+      LN_TRY(client.Call(client.runtime(), &cri::RuntimeService::Stub::Exec, request));
   return RunStream(response.url(), {.stdin_open = o.stdin_open, .tty = o.tty});
 }
 
@@ -48,7 +50,8 @@ Result<int> Attach(const App& app, const AttachOptions& o) {
   cri::ContainerStatusRequest status;
   status.set_container_id(container.id());
   status.set_verbose(true);
-  const auto info = LN_TRY(client->Call(client->runtime(), &cri::RuntimeService::Stub::ContainerStatus, status));
+  const auto info =
+      LN_TRY(client->Call(client->runtime(), &cri::RuntimeService::Stub::ContainerStatus, status));
   const bool tty = HasTerminal(info);
   cri::AttachRequest request;
   request.set_container_id(container.id());
@@ -56,7 +59,8 @@ Result<int> Attach(const App& app, const AttachOptions& o) {
   request.set_tty(tty);
   request.set_stdout(true);
   request.set_stderr(!tty);
-  const auto response = LN_TRY(client->Call(client->runtime(), &cri::RuntimeService::Stub::Attach, request));
+  const auto response =
+      LN_TRY(client->Call(client->runtime(), &cri::RuntimeService::Stub::Attach, request));
   return RunStream(response.url(), {.stdin_open = !o.no_stdin, .tty = tty});
 }
 
@@ -72,7 +76,8 @@ Result<int> Exec(const App& app, const ExecOptions& o) {
   request.set_container_id(container.id());
   for (const auto& word : o.command) request.add_cmd(word);
   request.set_timeout(timeout);
-  const auto result = LN_TRY(client->Call(client->runtime(), &cri::RuntimeService::Stub::ExecSync, request, std::chrono::seconds(0)));
+  const auto result = LN_TRY(client->Call(client->runtime(), &cri::RuntimeService::Stub::ExecSync,
+                                          request, std::chrono::seconds(0)));
   std::fwrite(result.stdout().data(), 1, result.stdout().size(), stdout);
   std::fflush(stdout);
   std::fwrite(result.stderr().data(), 1, result.stderr().size(), stderr);
@@ -84,23 +89,33 @@ Result<int> Exec(const App& app, const ExecOptions& o) {
 void AddExec(App& app) {
   auto options = std::make_shared<ExecOptions>();
   CLI::App* exec = app.root().add_subcommand("exec", "run a command in a running container");
-  exec->footer("Its exit code is this command's. Without -i and -t its output is shown when it has ended.");
+  exec->footer(
+      "Its exit code is this command's. Without -i and -t its output is shown when it has ended.");
   app.TakesCommand(exec);
-  exec->add_option("--timeout", options->timeout, "the command is killed after this time: 10, 1m30s (0: never)")->type_name("TIME");
+  exec->add_option("--timeout", options->timeout,
+                   "the command is killed after this time: 10, 1m30s (0: never)")
+      ->type_name("TIME");
   exec->add_flag("-i,--interactive", options->stdin_open, "keep standard input open");
   exec->add_flag("-t,--tty", options->tty, "with a terminal");
-  exec->add_option("container", options->container, "POD, POD/CONTAINER or an id")->required()->type_name("CONTAINER");
+  exec->add_option("container", options->container, "POD, POD/CONTAINER or an id")
+      ->required()
+      ->type_name("CONTAINER");
   app.OnRun(exec, [&app, options]() -> Result<int> {
     options->command = app.command_words();
-    if (options->command.empty()) return InvalidArgument("exec: no command (linnet exec " + options->container + " sh)");
+    if (options->command.empty())
+      return InvalidArgument("exec: no command (linnet exec " + options->container + " sh)");
     return Exec(app, *options);
   });
 
   auto attach_options = std::make_shared<AttachOptions>();
   CLI::App* attach = app.root().add_subcommand("attach", "speak with a container's first process");
-  attach->footer("What it writes from now on is shown; the end of standard input detaches only where the container takes it once.");
+  attach->footer(
+      "What it writes from now on is shown; the end of standard input detaches only where the "
+      "container takes it once.");
   attach->add_flag("--no-stdin", attach_options->no_stdin, "only look");
-  attach->add_option("container", attach_options->container, "POD, POD/CONTAINER or an id")->required()->type_name("CONTAINER");
+  attach->add_option("container", attach_options->container, "POD, POD/CONTAINER or an id")
+      ->required()
+      ->type_name("CONTAINER");
   app.OnRun(attach, [&app, attach_options] { return Attach(app, *attach_options); });
 }
 

@@ -6,10 +6,11 @@
 #include <cerrno>
 #include <cstdio>
 
-#include "app.h"
-#include "format.h"
 #include "linnet/base/file.h"
 #include "linnet/base/text.h"
+
+#include "app.h"
+#include "format.h"
 
 namespace linnet::cli {
 namespace {
@@ -25,7 +26,8 @@ std::pair<std::string, std::string> SplitTag(const std::string& tag) {
 
 Result<int> Images(const App& app, bool quiet) {
   const std::unique_ptr<Client> client = LN_TRY(app.Connect());
-  const auto list = LN_TRY(client->Call(client->images(), &cri::ImageService::Stub::ListImages, cri::ListImagesRequest()));
+  const auto list = LN_TRY(client->Call(client->images(), &cri::ImageService::Stub::ListImages,
+                                        cri::ListImagesRequest()));
   Json json = Json::array();
   Table table({"IMAGE", "TAG", "ID", "SIZE"});
   for (const auto& image : list.images()) {
@@ -37,7 +39,9 @@ Result<int> Images(const App& app, bool quiet) {
       table.Add({name, version, ShortId(image.id()), size});
     }
     if (!image.repo_tags().empty()) continue;
-    const std::string name = image.repo_digests().empty() ? "-" : image.repo_digests(0).substr(0, image.repo_digests(0).find('@'));
+    const std::string name = image.repo_digests().empty()
+                                 ? "-"
+                                 : image.repo_digests(0).substr(0, image.repo_digests(0).find('@'));
     table.Add({name, "-", ShortId(image.id()), size});
   }
   if (quiet) return 0;
@@ -55,7 +59,9 @@ Result<int> RemoveImages(const App& app, const std::vector<std::string>& names, 
   for (const std::string& name : names) {
     cri::ImageStatusRequest ask;
     ask.mutable_image()->set_image(name);
-    const bool here = LN_TRY(client->Call(client->images(), &cri::ImageService::Stub::ImageStatus, ask)).has_image();
+    const bool here =
+        LN_TRY(client->Call(client->images(), &cri::ImageService::Stub::ImageStatus, ask))
+            .has_image();
     if (!here) {
       if (force) continue;
       std::fprintf(stderr, "linnet: no image \"%s\" (linnet images lists all)\n", name.c_str());
@@ -143,13 +149,25 @@ void AddImages(App& app) {
   CLI::App* image = app.root().add_subcommand("image", "more about images");
   image->require_subcommand(1);
   CLI::App* import = image->add_subcommand("import", "make an image of a file");
-  import->footer("FILE is a root file system (tar; gzip, zstd or plain), an OCI archive or a docker archive.\n\n"
-                 "  linnet image import rootfs.tar --name local/debian:12 --cmd /bin/bash\n"
-                 "  skopeo copy docker://alpine oci-archive:/dev/stdout | linnet image import - --name local/alpine:1");
+  import->footer(
+      "FILE is a root file system (tar; gzip, zstd or plain), an OCI archive or a docker "
+      "archive.\n\n"
+      "  linnet image import rootfs.tar --name local/debian:12 --cmd /bin/bash\n"
+      "  skopeo copy docker://alpine oci-archive:/dev/stdout | linnet image import - --name "
+      "local/alpine:1");
   import->add_option("--name", options->name, "needed for a root file system")->type_name("IMAGE");
-  import->add_option("--cmd", options->cmd, "a word of the default command (repeatable)")->type_name("WORD")->expected(1)->take_all();
-  import->add_option("--entrypoint", options->entrypoint, "a word of the entrypoint (repeatable)")->type_name("WORD")->expected(1)->take_all();
-  import->add_option("-e,--env", options->env, "KEY=VALUE (repeatable)")->type_name("ENV")->expected(1)->take_all();
+  import->add_option("--cmd", options->cmd, "a word of the default command (repeatable)")
+      ->type_name("WORD")
+      ->expected(1)
+      ->take_all();
+  import->add_option("--entrypoint", options->entrypoint, "a word of the entrypoint (repeatable)")
+      ->type_name("WORD")
+      ->expected(1)
+      ->take_all();
+  import->add_option("-e,--env", options->env, "KEY=VALUE (repeatable)")
+      ->type_name("ENV")
+      ->expected(1)
+      ->take_all();
   import->add_option("-w,--workdir", options->workdir, "working directory");
   import->add_option("-u,--user", options->user, "default user");
   import->add_option("file", options->file, "- is standard input")->required()->type_name("FILE");

@@ -1,9 +1,10 @@
 // inspect: everything about a pod, a container or an image.
 #include <cstdio>
 
+#include "linnet/base/text.h"
+
 #include "app.h"
 #include "format.h"
-#include "linnet/base/text.h"
 #include "lookup.h"
 
 namespace linnet::cli {
@@ -27,7 +28,8 @@ Result<Json> InspectPod(Client& client, const std::string& id) {
   cri::PodSandboxStatusRequest request;
   request.set_pod_sandbox_id(id);
   request.set_verbose(true);
-  const auto response = LN_TRY(client.Call(client.runtime(), &cri::RuntimeService::Stub::PodSandboxStatus, request));
+  const auto response =
+      LN_TRY(client.Call(client.runtime(), &cri::RuntimeService::Stub::PodSandboxStatus, request));
   Json out = ToJson(response.status());
   out["kind"] = "pod";
   out["info"] = Info(response.info());
@@ -36,7 +38,8 @@ Result<Json> InspectPod(Client& client, const std::string& id) {
     cri::ContainerStatusRequest ask;
     ask.set_container_id(c.id());
     ask.set_verbose(true);
-    const auto status = LN_TRY(client.Call(client.runtime(), &cri::RuntimeService::Stub::ContainerStatus, ask));
+    const auto status =
+        LN_TRY(client.Call(client.runtime(), &cri::RuntimeService::Stub::ContainerStatus, ask));
     Json container = ToJson(status.status());
     container["info"] = Info(status.info());
     out["containers"].push_back(std::move(container));
@@ -49,7 +52,8 @@ Result<Json> InspectContainer(Client& client, const std::string& name) {
   cri::ContainerStatusRequest ask;
   ask.set_container_id(c.id());
   ask.set_verbose(true);
-  const auto status = LN_TRY(client.Call(client.runtime(), &cri::RuntimeService::Stub::ContainerStatus, ask));
+  const auto status =
+      LN_TRY(client.Call(client.runtime(), &cri::RuntimeService::Stub::ContainerStatus, ask));
   Json out = ToJson(status.status());
   out["kind"] = "container";
   out["pod"] = c.pod_sandbox_id();
@@ -61,7 +65,8 @@ Result<Json> InspectImage(Client& client, const std::string& name) {
   cri::ImageStatusRequest ask;
   ask.mutable_image()->set_image(name);
   ask.set_verbose(true);
-  const auto status = LN_TRY(client.Call(client.images(), &cri::ImageService::Stub::ImageStatus, ask));
+  const auto status =
+      LN_TRY(client.Call(client.images(), &cri::ImageService::Stub::ImageStatus, ask));
   if (!status.has_image()) return NotFound("no pod, container or image \"" + name + "\"");
   Json out = ToJson(status.image());
   out["kind"] = "image";
@@ -80,11 +85,13 @@ Result<Json> Inspect(Client& client, const std::string& name) {
   return InspectImage(client, name);
 }
 
-// "addresses", "containers.0.exitCode": members by name, elements by number; a pod's only container is looked into too.
+// "addresses", "containers.0.exitCode": members by name, elements by number; a pod's only container
+// is looked into too.
 Result<Json> Member(const Json& document, const std::string& path) {
   const Json* at = &document;
   for (const std::string& step : Split(path, '.')) {
-    if (at->is_object() && !at->contains(step) && at->contains("containers") && (*at)["containers"].size() == 1) {
+    if (at->is_object() && !at->contains(step) && at->contains("containers") &&
+        (*at)["containers"].size() == 1) {
       at = &(*at)["containers"].front();
     }
     if (at->is_object() && at->contains(step)) {
@@ -93,7 +100,8 @@ Result<Json> Member(const Json& document, const std::string& path) {
     }
     auto index = ParseNumber<std::size_t>(step);
     if (!at->is_array() || !index || *index >= at->size()) {
-      return NotFound("--format: there is no \"" + step + "\" (linnet inspect without --format shows everything)");
+      return NotFound("--format: there is no \"" + step +
+                      "\" (linnet inspect without --format shows everything)");
     }
     at = &(*at)[*index];
   }
@@ -116,10 +124,18 @@ void PrintPlain(const Json& value) {
 
 void AddInspect(App& app) {
   auto options = std::make_shared<InspectOptions>();
-  CLI::App* inspect = app.root().add_subcommand("inspect", "show everything about a pod, container or image, as JSON");
-  inspect->footer("  linnet inspect web\n  linnet inspect web --format addresses\n  linnet inspect web --format exitCode");
-  inspect->add_option("--format", options->format, "only this member: addresses, state, exitCode, info.pid, …")->type_name("PATH");
-  inspect->add_option("name", options->name, "POD, POD/CONTAINER, an id, or an image")->required()->type_name("NAME");
+  CLI::App* inspect = app.root().add_subcommand(
+      "inspect", "show everything about a pod, container or image, as JSON");
+  inspect->footer(
+      "  linnet inspect web\n  linnet inspect web --format addresses\n  linnet inspect web "
+      "--format exitCode");
+  inspect
+      ->add_option("--format", options->format,
+                   "only this member: addresses, state, exitCode, info.pid, …")
+      ->type_name("PATH");
+  inspect->add_option("name", options->name, "POD, POD/CONTAINER, an id, or an image")
+      ->required()
+      ->type_name("NAME");
   app.OnRun(inspect, [&app, options]() -> Result<int> {
     const std::unique_ptr<Client> client = LN_TRY(app.Connect());
     const Json document = LN_TRY(Inspect(*client, options->name));

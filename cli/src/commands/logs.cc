@@ -19,7 +19,8 @@ Result<int> Logs(const App& app, LogsOptions o) {
   const cri::Container container = LN_TRY(FindContainer(*client, o.container));
   const cri::ContainerStatus status = LN_TRY(StatusOf(*client, container.id()));
   if (status.log_path().empty()) {
-    return FailedPrecondition("container \"" + o.container + "\" keeps no log (it was made without log_directory or log_path)");
+    return FailedPrecondition("container \"" + o.container +
+                              "\" keeps no log (it was made without log_directory or log_path)");
   }
   if (o.tail >= 0) o.log.tail = static_cast<std::uint64_t>(o.tail);
   auto last_asked = std::chrono::steady_clock::time_point();
@@ -43,8 +44,12 @@ void AddLogs(App& app) {
   CLI::App* logs = app.root().add_subcommand("logs", "show what a container wrote");
   logs->add_flag("-f,--follow", options->log.follow, "go on until the container ends");
   logs->add_flag("-t,--timestamps", options->log.timestamps, "each line with its time");
-  logs->add_option("--tail", options->tail, "only the last lines")->type_name("N")->check(CLI::NonNegativeNumber);
-  logs->add_option("container", options->container, "POD, POD/CONTAINER or an id")->required()->type_name("CONTAINER");
+  logs->add_option("--tail", options->tail, "only the last lines")
+      ->type_name("N")
+      ->check(CLI::NonNegativeNumber);
+  logs->add_option("container", options->container, "POD, POD/CONTAINER or an id")
+      ->required()
+      ->type_name("CONTAINER");
   app.OnRun(logs, [&app, options] { return Logs(app, *options); });
 }
 

@@ -21,12 +21,14 @@ std::string Addresses(const cri::PodSandboxStatus& pod) {
 
 std::string ContainerState(const cri::ContainerStatus& c) {
   if (c.state() != cri::CONTAINER_EXITED) return StateName(c.state());
-  return "exited (" + (c.reason() == "OOMKilled" ? std::string("OOM") : std::to_string(c.exit_code())) + ")";
+  return "exited (" +
+         (c.reason() == "OOMKilled" ? std::string("OOM") : std::to_string(c.exit_code())) + ")";
 }
 
 Result<int> Ps(const App& app, const PsOptions& o) {
   const std::unique_ptr<Client> client = LN_TRY(app.Connect());
-  const auto pods = LN_TRY(client->Call(client->runtime(), &cri::RuntimeService::Stub::ListPodSandbox, cri::ListPodSandboxRequest()));
+  const auto pods = LN_TRY(client->Call(
+      client->runtime(), &cri::RuntimeService::Stub::ListPodSandbox, cri::ListPodSandboxRequest()));
   Json json = Json::array();
   Table table({"POD", "CONTAINER", "IMAGE", "STATE", "AGE", "ADDRESS", "PORTS", "ID"});
   for (const auto& item : pods.items()) {
@@ -37,22 +39,28 @@ Result<int> Ps(const App& app, const PsOptions& o) {
     Json entry = ToJson(pod);
     entry["containers"] = Json::array();
     const auto ports = pod.annotations().find(kPortsAnnotation);
-    const std::string port_text = ports == pod.annotations().end() || ports->second.empty() ? "-" : ports->second;
+    const std::string port_text =
+        ports == pod.annotations().end() || ports->second.empty() ? "-" : ports->second;
     std::size_t shown = 0;
     for (const auto& c : LN_TRY(ContainersOf(*client, pod.id()))) {
       auto container = StatusOf(*client, c.id());
       if (!container && container.error().Is(Code::kNotFound)) continue;
       if (!container) return std::move(container).error();
       entry["containers"].push_back(ToJson(*container));
-      const bool live = container->state() == cri::CONTAINER_RUNNING || container->state() == cri::CONTAINER_CREATED;
+      const bool live = container->state() == cri::CONTAINER_RUNNING ||
+                        container->state() == cri::CONTAINER_CREATED;
       if (!live && !o.all) continue;
       ++shown;
-      const std::int64_t since = container->started_at() > 0 ? container->started_at() : container->created_at();
-      table.Add({pod.metadata().name(), container->metadata().name(), container->image().image(), ContainerState(*container),
-                 Age(since), Addresses(pod), port_text, ShortId(container->id())});
+      const std::int64_t since =
+          container->started_at() > 0 ? container->started_at() : container->created_at();
+      table.Add({pod.metadata().name(), container->metadata().name(), container->image().image(),
+                 ContainerState(*container), Age(since), Addresses(pod), port_text,
+                 ShortId(container->id())});
     }
-    if (shown == 0 && (o.all || (pod.state() == cri::SANDBOX_READY && entry["containers"].empty()))) {
-      table.Add({pod.metadata().name(), "-", "-", StateName(pod.state()), Age(pod.created_at()), Addresses(pod), port_text, ShortId(pod.id())});
+    if (shown == 0 &&
+        (o.all || (pod.state() == cri::SANDBOX_READY && entry["containers"].empty()))) {
+      table.Add({pod.metadata().name(), "-", "-", StateName(pod.state()), Age(pod.created_at()),
+                 Addresses(pod), port_text, ShortId(pod.id())});
       ++shown;
     }
     if (shown == 0) continue;

@@ -6,10 +6,11 @@
 #include <cstdio>
 #include <map>
 
-#include "app.h"
-#include "format.h"
 #include "linnet/base/file.h"
 #include "linnet/base/text.h"
+
+#include "app.h"
+#include "format.h"
 
 namespace linnet::cli {
 namespace {
@@ -28,7 +29,8 @@ class ProgressLine {
     total = p.total_bytes();
     if (!terminal_) {
       if (fresh && announced_.emplace(p.what(), true).second) {
-        std::fprintf(stderr, "%s%s\n", p.what().c_str(), total > 0 ? (" (" + FormatBytes(total) + ")").c_str() : "");
+        std::fprintf(stderr, "%s%s\n", p.what().c_str(),
+                     total > 0 ? (" (" + FormatBytes(total) + ")").c_str() : "");
       }
       return;
     }
@@ -67,7 +69,8 @@ struct PullOptions {
 
 Result<PullCredentials> Credentials(const PullOptions& o) {
   PullCredentials out;
-  if (o.username.empty() != !o.password_stdin) return InvalidArgument("--username and --password-stdin belong together");
+  if (o.username.empty() != !o.password_stdin)
+    return InvalidArgument("--username and --password-stdin belong together");
   if (o.username.empty()) return out;
   out.username = o.username;
   out.password = std::string(Trim(LN_TRY(ReadAll(FdRef(STDIN_FILENO), 64 << 10))));
@@ -76,7 +79,8 @@ Result<PullCredentials> Credentials(const PullOptions& o) {
 
 }  // namespace
 
-Result<std::string> Pull(Client& client, const std::string& image, const PullCredentials& credentials, bool quiet) {
+Result<std::string> Pull(Client& client, const std::string& image,
+                         const PullCredentials& credentials, bool quiet) {
   ext::PullImageRequest request;
   request.set_image(image);
   if (!credentials.username.empty()) {
@@ -104,8 +108,11 @@ Result<void> EnsureImage(Client& client, const std::string& image, const std::st
   if (policy != "always") {
     cri::ImageStatusRequest ask;
     ask.mutable_image()->set_image(image);
-    if (LN_TRY(client.Call(client.images(), &cri::ImageService::Stub::ImageStatus, ask)).has_image()) return Ok();
-    if (policy == "never") return NotFound("image \"" + image + "\" is not here, and --pull never was given");
+    if (LN_TRY(client.Call(client.images(), &cri::ImageService::Stub::ImageStatus, ask))
+            .has_image())
+      return Ok();
+    if (policy == "never")
+      return NotFound("image \"" + image + "\" is not here, and --pull never was given");
   }
   std::fprintf(stderr, "linnet: pulling %s\n", image.c_str());
   LN_TRY(Pull(client, image, {}, false));
@@ -115,12 +122,17 @@ Result<void> EnsureImage(Client& client, const std::string& image, const std::st
 void AddPull(App& app) {
   auto options = std::make_shared<PullOptions>();
   CLI::App* pull = app.root().add_subcommand("pull", "get an image from its registry");
-  pull->footer("  linnet pull docker.io/library/nginx:latest\n"
-               "  echo \"$PASSWORD\" | linnet pull --username me --password-stdin registry.example.com/app:1");
+  pull->footer(
+      "  linnet pull docker.io/library/nginx:latest\n"
+      "  echo \"$PASSWORD\" | linnet pull --username me --password-stdin "
+      "registry.example.com/app:1");
   pull->add_option("--username", options->username, "at the registry");
-  pull->add_flag("--password-stdin", options->password_stdin, "read the password from standard input");
+  pull->add_flag("--password-stdin", options->password_stdin,
+                 "read the password from standard input");
   pull->add_flag("-q,--quiet", options->quiet, "no progress");
-  pull->add_option("image", options->image, "[HOST/]NAME[:TAG][@DIGEST]")->required()->type_name("IMAGE");
+  pull->add_option("image", options->image, "[HOST/]NAME[:TAG][@DIGEST]")
+      ->required()
+      ->type_name("IMAGE");
   app.OnRun(pull, [&app, options]() -> Result<int> {
     const PullCredentials credentials = LN_TRY(Credentials(*options));
     const std::unique_ptr<Client> client = LN_TRY(app.Connect());

@@ -3,8 +3,9 @@
 
 #include <string>
 
-#include "client.h"
 #include "linnet/base/result.h"
+
+#include "client.h"
 
 namespace linnet::cli {
 
@@ -15,6 +16,7 @@ struct PullCredentials {
   std::string username, password;
 };
 // Returns the image's id.
-Result<std::string> Pull(Client& client, const std::string& image, const PullCredentials& credentials, bool quiet);
+Result<std::string> Pull(Client& client, const std::string& image,
+                         const PullCredentials& credentials, bool quiet);
 
 }  // namespace linnet::cli

@@ -1,8 +1,9 @@
 // stop and rm: whole pods, or one container of a pod.
 #include <cstdio>
 
-#include "app.h"
 #include "linnet/base/file.h"
+
+#include "app.h"
 #include "lookup.h"
 #include "parse.h"
 
@@ -20,7 +21,8 @@ Result<void> StopContainers(Client& client, const std::string& pod_id, std::int6
     cri::StopContainerRequest stop;
     stop.set_container_id(c.id());
     stop.set_timeout(timeout);
-    LN_TRY(client.Call(client.runtime(), &cri::RuntimeService::Stub::StopContainer, stop, std::chrono::seconds(timeout + 60)));
+    LN_TRY(client.Call(client.runtime(), &cri::RuntimeService::Stub::StopContainer, stop,
+                       std::chrono::seconds(timeout + 60)));
   }
   return Ok();
 }
@@ -35,17 +37,20 @@ Result<void> StopPod(Client& client, const cri::PodSandbox& pod, std::int64_t ti
 
 Result<void> RemovePod(Client& client, const cri::PodSandbox& pod, const RemoveOptions& o) {
   bool running = false;
-  for (const auto& c : LN_TRY(ContainersOf(client, pod.id()))) running = running || c.state() == cri::CONTAINER_RUNNING;
+  for (const auto& c : LN_TRY(ContainersOf(client, pod.id())))
+    running = running || c.state() == cri::CONTAINER_RUNNING;
   if (running && !o.force) {
-    return FailedPrecondition("pod \"" + pod.metadata().name() + "\" is running (linnet stop " + pod.metadata().name() +
-                              " first, or rm --force)");
+    return FailedPrecondition("pod \"" + pod.metadata().name() + "\" is running (linnet stop " +
+                              pod.metadata().name() + " first, or rm --force)");
   }
   cri::RemovePodSandboxRequest request;
   request.set_pod_sandbox_id(pod.id());
   LN_TRY(client.Call(client.runtime(), &cri::RuntimeService::Stub::RemovePodSandbox, request));
   const auto logs = pod.annotations().find(kLogsAnnotation);
   const auto label = pod.labels().find(kManagedLabel);
-  if (logs == pod.annotations().end() || label == pod.labels().end() || label->second != kManagedValue) return Ok();
+  if (logs == pod.annotations().end() || label == pod.labels().end() ||
+      label->second != kManagedValue)
+    return Ok();
   return RemoveAll(logs->second);  // made by `linnet run` for this pod alone
 }
 
@@ -63,11 +68,13 @@ Result<void> One(Client& client, const std::string& name, const RemoveOptions& o
     cri::StopContainerRequest stop;
     stop.set_container_id(container.id());
     stop.set_timeout(timeout);
-    LN_TRY(client.Call(client.runtime(), &cri::RuntimeService::Stub::StopContainer, stop, std::chrono::seconds(timeout + 60)));
+    LN_TRY(client.Call(client.runtime(), &cri::RuntimeService::Stub::StopContainer, stop,
+                       std::chrono::seconds(timeout + 60)));
     return Ok();
   }
   if (container.state() == cri::CONTAINER_RUNNING && !o.force) {
-    return FailedPrecondition("container \"" + name + "\" is running (stop it first, or rm --force)");
+    return FailedPrecondition("container \"" + name +
+                              "\" is running (stop it first, or rm --force)");
   }
   cri::RemoveContainerRequest request;
   request.set_container_id(container.id());
@@ -78,7 +85,9 @@ Result<void> One(Client& client, const std::string& name, const RemoveOptions& o
 Result<int> Each(const App& app, RemoveOptions o, bool remove) {
   const std::unique_ptr<Client> client = LN_TRY(app.Connect());
   if (o.all) {
-    const auto pods = LN_TRY(client->Call(client->runtime(), &cri::RuntimeService::Stub::ListPodSandbox, cri::ListPodSandboxRequest()));
+    const auto pods =
+        LN_TRY(client->Call(client->runtime(), &cri::RuntimeService::Stub::ListPodSandbox,
+                            cri::ListPodSandboxRequest()));
     for (const auto& pod : pods.items()) o.names.push_back(pod.id());
   }
   int code = 0;
@@ -109,7 +118,10 @@ Result<void> CheckNames(const RemoveOptions& o) {
 void AddRemove(App& app) {
   auto stop_options = std::make_shared<RemoveOptions>();
   CLI::App* stop = app.root().add_subcommand("stop", "stop pods or containers");
-  stop->add_option("-t,--time", stop_options->timeout, "how long a container may take before it is killed")->type_name("TIME")->capture_default_str();
+  stop->add_option("-t,--time", stop_options->timeout,
+                   "how long a container may take before it is killed")
+      ->type_name("TIME")
+      ->capture_default_str();
   AddNames(stop, *stop_options);
   app.OnRun(stop, [&app, stop_options]() -> Result<int> {
     LN_TRY(CheckNames(*stop_options));

@@ -2,12 +2,13 @@
 #include <cstdio>
 #include <optional>
 
-#include "app.h"
-#include "follow.h"
-#include "format.h"
 #include "linnet/base/file.h"
 #include "linnet/base/ids.h"
 #include "linnet/base/text.h"
+
+#include "app.h"
+#include "follow.h"
+#include "format.h"
 #include "lookup.h"
 #include "names.h"
 #include "parse.h"
@@ -22,7 +23,8 @@ struct PodOptions {
 };
 
 struct ContainerOptions {
-  std::string image, name, entrypoint, workdir, user, memory, cpus, pull = "missing", seccomp = "default";
+  std::string image, name, entrypoint, workdir, user, memory, cpus, pull = "missing",
+                                                                    seccomp = "default";
   std::vector<std::string> command, env, volumes, cap_add, cap_drop, devices;
   bool read_only = false, privileged = false, no_new_privileges = false;
 };
@@ -35,37 +37,81 @@ struct RunOptions {
 };
 
 void AddPodOptions(CLI::App* command, PodOptions& o) {
-  command->add_option("-n,--name", o.name, "the pod's name (default: one is made up)")->type_name("NAME");
-  command->add_option("-p,--publish", o.ports, "host port to pod port: [ADDRESS:]HOST:POD[/tcp|udp] (repeatable)")
-      ->type_name("PORT")->expected(1)->take_all();
+  command->add_option("-n,--name", o.name, "the pod's name (default: one is made up)")
+      ->type_name("NAME");
+  command
+      ->add_option("-p,--publish", o.ports,
+                   "host port to pod port: [ADDRESS:]HOST:POD[/tcp|udp] (repeatable)")
+      ->type_name("PORT")
+      ->expected(1)
+      ->take_all();
   command->add_option("--hostname", o.hostname, "default: the pod's name");
-  command->add_option("--network", o.network, "pod: its own; host: this machine's")->check(CLI::IsMember({"pod", "host"}))->capture_default_str();
-  command->add_option("--pid", o.pid, "container: processes of its own; pod: shared by the pod; host")
-      ->check(CLI::IsMember({"container", "pod", "host"}))->capture_default_str();
-  command->add_option("--ipc", o.ipc, "pod or host")->check(CLI::IsMember({"pod", "host"}))->capture_default_str();
-  command->add_option("--dns", o.dns, "name server (repeatable; default: this machine's)")->type_name("ADDRESS")->expected(1)->take_all();
-  command->add_option("--dns-search", o.dns_search, "search domain (repeatable)")->type_name("DOMAIN")->expected(1)->take_all();
-  command->add_option("-l,--label", o.labels, "KEY=VALUE (repeatable)")->type_name("LABEL")->expected(1)->take_all();
-  command->add_option("--sysctl", o.sysctls, "KEY=VALUE of the pod's namespaces (repeatable)")->type_name("SYSCTL")->expected(1)->take_all();
-  command->add_option("--runtime", o.runtime, "runtime handler of the daemon's configuration (default: linnet itself)");
+  command->add_option("--network", o.network, "pod: its own; host: this machine's")
+      ->check(CLI::IsMember({"pod", "host"}))
+      ->capture_default_str();
+  command
+      ->add_option("--pid", o.pid, "container: processes of its own; pod: shared by the pod; host")
+      ->check(CLI::IsMember({"container", "pod", "host"}))
+      ->capture_default_str();
+  command->add_option("--ipc", o.ipc, "pod or host")
+      ->check(CLI::IsMember({"pod", "host"}))
+      ->capture_default_str();
+  command->add_option("--dns", o.dns, "name server (repeatable; default: this machine's)")
+      ->type_name("ADDRESS")
+      ->expected(1)
+      ->take_all();
+  command->add_option("--dns-search", o.dns_search, "search domain (repeatable)")
+      ->type_name("DOMAIN")
+      ->expected(1)
+      ->take_all();
+  command->add_option("-l,--label", o.labels, "KEY=VALUE (repeatable)")
+      ->type_name("LABEL")
+      ->expected(1)
+      ->take_all();
+  command->add_option("--sysctl", o.sysctls, "KEY=VALUE of the pod's namespaces (repeatable)")
+      ->type_name("SYSCTL")
+      ->expected(1)
+      ->take_all();
+  command->add_option("--runtime", o.runtime,
+                      "runtime handler of the daemon's configuration (default: linnet itself)");
 }
 
 void AddContainerOptions(CLI::App* command, ContainerOptions& o) {
-  command->add_option("-e,--env", o.env, "KEY=VALUE, or KEY to pass it on (repeatable)")->type_name("ENV")->expected(1)->take_all();
-  command->add_option("-v,--volume", o.volumes, "HOST-PATH:POD-PATH[:ro|rro|rslave|rshared] (repeatable)")->type_name("MOUNT")->expected(1)->take_all();
+  command->add_option("-e,--env", o.env, "KEY=VALUE, or KEY to pass it on (repeatable)")
+      ->type_name("ENV")
+      ->expected(1)
+      ->take_all();
+  command
+      ->add_option("-v,--volume", o.volumes,
+                   "HOST-PATH:POD-PATH[:ro|rro|rslave|rshared] (repeatable)")
+      ->type_name("MOUNT")
+      ->expected(1)
+      ->take_all();
   command->add_option("--entrypoint", o.entrypoint, "in place of the image's");
   command->add_option("-w,--workdir", o.workdir, "working directory");
   command->add_option("-u,--user", o.user, "UID[:GID] or a name of the image");
   command->add_option("-m,--memory", o.memory, "limit: 64m, 1g, bytes")->type_name("BYTES");
   command->add_option("--cpus", o.cpus, "limit: 0.5, 2")->type_name("NUMBER");
-  command->add_option("--device", o.devices, "HOST-PATH[:POD-PATH[:rwm]] (repeatable)")->type_name("DEVICE")->expected(1)->take_all();
-  command->add_option("--cap-add", o.cap_add, "capability, or ALL (repeatable)")->type_name("CAP")->expected(1)->take_all();
-  command->add_option("--cap-drop", o.cap_drop, "capability, or ALL (repeatable)")->type_name("CAP")->expected(1)->take_all();
-  command->add_option("--seccomp", o.seccomp, "default, unconfined, or the path of a profile")->capture_default_str();
+  command->add_option("--device", o.devices, "HOST-PATH[:POD-PATH[:rwm]] (repeatable)")
+      ->type_name("DEVICE")
+      ->expected(1)
+      ->take_all();
+  command->add_option("--cap-add", o.cap_add, "capability, or ALL (repeatable)")
+      ->type_name("CAP")
+      ->expected(1)
+      ->take_all();
+  command->add_option("--cap-drop", o.cap_drop, "capability, or ALL (repeatable)")
+      ->type_name("CAP")
+      ->expected(1)
+      ->take_all();
+  command->add_option("--seccomp", o.seccomp, "default, unconfined, or the path of a profile")
+      ->capture_default_str();
   command->add_flag("--read-only", o.read_only, "the root file system cannot be written");
   command->add_flag("--privileged", o.privileged, "everything root may do on this machine");
   command->add_flag("--no-new-privileges", o.no_new_privileges, "set-uid programs gain nothing");
-  command->add_option("--pull", o.pull, "missing, always or never")->check(CLI::IsMember({"missing", "always", "never"}))->capture_default_str();
+  command->add_option("--pull", o.pull, "missing, always or never")
+      ->check(CLI::IsMember({"missing", "always", "never"}))
+      ->capture_default_str();
 }
 
 cri::NamespaceMode PidMode(const std::string& mode) {
@@ -81,7 +127,8 @@ void SetNamespaces(const PodOptions& o, cri::NamespaceOption* ns) {
 
 // Logs lie with the daemon's own data, so that several daemons do not meet.
 Result<std::string> LogDirectory(Client& client, const std::string& pod_name) {
-  const auto info = LN_TRY(client.Call(client.linnet(), &ext::Linnet::Stub::Info, ext::InfoRequest()));
+  const auto info =
+      LN_TRY(client.Call(client.linnet(), &ext::Linnet::Stub::Info, ext::InfoRequest()));
   return JoinPath(JoinPath(info.root(), "logs"), pod_name + "-" + RandomHex(4));
 }
 
@@ -100,14 +147,17 @@ Result<cri::PodSandboxConfig> BuildPod(Client& client, const PodOptions& o, bool
   std::string ports;
   for (const std::string& text : o.ports) {
     const PortSpec port = LN_TRY_CTX(ParsePort(text), "--publish");
-    if (o.network == "host") return InvalidArgument("--publish: with --network host every port is the host's already");
+    if (o.network == "host")
+      return InvalidArgument("--publish: with --network host every port is the host's already");
     auto* mapping = config.add_port_mappings();
     mapping->set_host_port(port.host);
     mapping->set_container_port(port.container);
-    mapping->set_protocol(port.protocol == "udp" ? cri::UDP : port.protocol == "sctp" ? cri::SCTP : cri::TCP);
+    mapping->set_protocol(port.protocol == "udp"    ? cri::UDP
+                          : port.protocol == "sctp" ? cri::SCTP
+                                                    : cri::TCP);
     mapping->set_host_ip(port.address);
-    ports += (ports.empty() ? "" : " ") + (port.address.empty() ? "" : port.address + ":") + std::to_string(port.host) + ":" +
-             std::to_string(port.container) + "/" + port.protocol;
+    ports += (ports.empty() ? "" : " ") + (port.address.empty() ? "" : port.address + ":") +
+             std::to_string(port.host) + ":" + std::to_string(port.container) + "/" + port.protocol;
   }
   (*config.mutable_annotations())[kPortsAnnotation] = ports;
   config.set_log_directory(LN_TRY(LogDirectory(client, name)));
@@ -136,12 +186,14 @@ Result<void> SetUser(const std::string& user, cri::LinuxContainerSecurityContext
     security->set_run_as_username(user.substr(0, colon));
   }
   if (colon != std::string::npos) {
-    security->mutable_run_as_group()->set_value(LN_TRY_CTX(ParseNumber<std::uint32_t>(user.substr(colon + 1)), "--user: group"));
+    security->mutable_run_as_group()->set_value(
+        LN_TRY_CTX(ParseNumber<std::uint32_t>(user.substr(colon + 1)), "--user: group"));
   }
   return Ok();
 }
 
-Result<void> SetSecurity(const ContainerOptions& o, const PodOptions& pod, cri::LinuxContainerSecurityContext* security) {
+Result<void> SetSecurity(const ContainerOptions& o, const PodOptions& pod,
+                         cri::LinuxContainerSecurityContext* security) {
   SetNamespaces(pod, security->mutable_namespace_options());
   security->set_privileged(o.privileged);
   security->set_readonly_rootfs(o.read_only);
@@ -158,17 +210,21 @@ Result<void> SetSecurity(const ContainerOptions& o, const PodOptions& pod, cri::
     seccomp->set_localhost_ref(LN_TRY_CTX(RealPath(o.seccomp), "--seccomp"));
   }
   if (!o.privileged) {
-    for (const char* path : {"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys", "/proc/latency_stats",
-                             "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug", "/proc/scsi", "/sys/firmware",
-                             "/sys/devices/virtual/powercap"}) {
+    for (const char* path :
+         {"/proc/asound", "/proc/acpi", "/proc/interrupts", "/proc/kcore", "/proc/keys",
+          "/proc/latency_stats", "/proc/timer_list", "/proc/timer_stats", "/proc/sched_debug",
+          "/proc/scsi", "/sys/firmware", "/sys/devices/virtual/powercap"}) {
       security->add_masked_paths(path);
     }
-    for (const char* path : {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"}) security->add_readonly_paths(path);
+    for (const char* path :
+         {"/proc/bus", "/proc/fs", "/proc/irq", "/proc/sys", "/proc/sysrq-trigger"})
+      security->add_readonly_paths(path);
   }
   return SetUser(o.user, security);
 }
 
-Result<cri::ContainerConfig> BuildContainer(const ContainerOptions& o, const PodOptions& pod, const std::string& name) {
+Result<cri::ContainerConfig> BuildContainer(const ContainerOptions& o, const PodOptions& pod,
+                                            const std::string& name) {
   cri::ContainerConfig config;
   config.mutable_metadata()->set_name(name);
   config.mutable_image()->set_image(o.image);
@@ -205,7 +261,8 @@ Result<cri::ContainerConfig> BuildContainer(const ContainerOptions& o, const Pod
   }
   auto* resources = config.mutable_linux()->mutable_resources();
   if (!o.memory.empty()) {
-    resources->set_memory_limit_in_bytes(static_cast<std::int64_t>(LN_TRY_CTX(ParseBytes(o.memory), "--memory")));
+    resources->set_memory_limit_in_bytes(
+        static_cast<std::int64_t>(LN_TRY_CTX(ParseBytes(o.memory), "--memory")));
   }
   if (!o.cpus.empty()) {
     resources->set_cpu_period(100'000);
@@ -215,13 +272,16 @@ Result<cri::ContainerConfig> BuildContainer(const ContainerOptions& o, const Pod
   return config;
 }
 
-Result<std::string> CreateAndStart(Client& client, const std::string& pod_id, const cri::PodSandboxConfig& pod,
+Result<std::string> CreateAndStart(Client& client, const std::string& pod_id,
+                                   const cri::PodSandboxConfig& pod,
                                    const cri::ContainerConfig& config) {
   cri::CreateContainerRequest create;
   create.set_pod_sandbox_id(pod_id);
   *create.mutable_config() = config;
   *create.mutable_sandbox_config() = pod;
-  const std::string id = LN_TRY(client.Call(client.runtime(), &cri::RuntimeService::Stub::CreateContainer, create)).container_id();
+  const std::string id =
+      LN_TRY(client.Call(client.runtime(), &cri::RuntimeService::Stub::CreateContainer, create))
+          .container_id();
   cri::StartContainerRequest start;
   start.set_container_id(id);
   LN_TRY(client.Call(client.runtime(), &cri::RuntimeService::Stub::StartContainer, start));
@@ -231,12 +291,16 @@ Result<std::string> CreateAndStart(Client& client, const std::string& pod_id, co
 void RemovePodQuietly(Client& client, const std::string& pod_id, const std::string& log_directory) {
   cri::RemovePodSandboxRequest request;
   request.set_pod_sandbox_id(pod_id);
-  auto removed = client.Call(client.runtime(), &cri::RuntimeService::Stub::RemovePodSandbox, request);
-  if (!removed) std::fprintf(stderr, "linnet: pod %s not removed: %s\n", pod_id.c_str(), removed.error().message().c_str());
+  auto removed =
+      client.Call(client.runtime(), &cri::RuntimeService::Stub::RemovePodSandbox, request);
+  if (!removed)
+    std::fprintf(stderr, "linnet: pod %s not removed: %s\n", pod_id.c_str(),
+                 removed.error().message().c_str());
   if (!log_directory.empty()) (void)RemoveAll(log_directory);  // a left-over log is no harm
 }
 
-// Waits in the foreground, the container's output on ours. ^C asks the container to stop, a second one kills it.
+// Waits in the foreground, the container's output on ours. ^C asks the container to stop, a second
+// one kills it.
 Result<int> Foreground(Client& client, const std::string& container_id) {
   const cri::ContainerStatus status = LN_TRY(StatusOf(client, container_id));
   return FollowToEnd(client, status);
@@ -259,13 +323,18 @@ Result<int> Run(const App& app, RunOptions o) {
     o.pod.ipc = ns.ipc() == cri::NODE ? "host" : "pod";
     o.pod.pid = ns.pid() == cri::NODE ? "host" : ns.pid() == cri::POD ? "pod" : "container";
   }
-  const std::string name = !o.container.name.empty() ? o.container.name : own_pod ? "main" : RandomName();
-  const cri::ContainerConfig container = LN_TRY(BuildContainer(o.container, o.pod, name));  // bad input changes nothing
+  const std::string name = !o.container.name.empty() ? o.container.name
+                           : own_pod                 ? "main"
+                                                     : RandomName();
+  const cri::ContainerConfig container =
+      LN_TRY(BuildContainer(o.container, o.pod, name));  // bad input changes nothing
   if (own_pod) {
     cri::RunPodSandboxRequest request;
     *request.mutable_config() = pod;
     request.set_runtime_handler(o.pod.runtime);
-    pod_id = LN_TRY(client->Call(client->runtime(), &cri::RuntimeService::Stub::RunPodSandbox, request)).pod_sandbox_id();
+    pod_id =
+        LN_TRY(client->Call(client->runtime(), &cri::RuntimeService::Stub::RunPodSandbox, request))
+            .pod_sandbox_id();
   }
   auto id = CreateAndStart(*client, pod_id, pod, container);
   if (!id) {
@@ -323,7 +392,8 @@ Result<int> PodRun(const App& app, const PodRunOptions& o) {
   *request.mutable_config() = pod;
   request.set_runtime_handler(o.pod.runtime);
   const std::string pod_id =
-      LN_TRY(client->Call(client->runtime(), &cri::RuntimeService::Stub::RunPodSandbox, request)).pod_sandbox_id();
+      LN_TRY(client->Call(client->runtime(), &cri::RuntimeService::Stub::RunPodSandbox, request))
+          .pod_sandbox_id();
   Json started = Json::array();
   for (const auto& config : configs) {
     auto id = CreateAndStart(*client, pod_id, pod, config);
@@ -346,21 +416,26 @@ Result<int> PodRun(const App& app, const PodRunOptions& o) {
 void AddRun(App& app) {
   auto options = std::make_shared<RunOptions>();
   CLI::App* run = app.root().add_subcommand("run", "start a pod with one container");
-  run->footer("Without -d the container's output comes here, and its exit code is this command's.\n\n"
-              "  linnet run -d --name web -p 8080:80 nginx\n"
-              "  linnet run --rm alpine cat /etc/os-release\n"
-              "  linnet run -d --pod web --container-name side alpine sleep 600");
+  run->footer(
+      "Without -d the container's output comes here, and its exit code is this command's.\n\n"
+      "  linnet run -d --name web -p 8080:80 nginx\n"
+      "  linnet run --rm alpine cat /etc/os-release\n"
+      "  linnet run -d --pod web --container-name side alpine sleep 600");
   app.TakesCommand(run);
   AddPodOptions(run, options->pod);
   AddContainerOptions(run, options->container);
   run->add_flag("-d,--detach", options->detach, "print the pod's name and return");
   run->add_flag("--rm", options->remove, "remove the pod when the container ends (not with -d)");
-  run->add_option("--pod", options->into, "put the container into this pod, which runs already")->type_name("POD");
+  run->add_option("--pod", options->into, "put the container into this pod, which runs already")
+      ->type_name("POD");
   run->add_option("--container-name", options->container.name, "default: main");
-  run->add_option("image", options->container.image, "image, pulled if it is not here")->required()->type_name("IMAGE");
+  run->add_option("image", options->container.image, "image, pulled if it is not here")
+      ->required()
+      ->type_name("IMAGE");
   app.OnRun(run, [&app, options]() -> Result<int> {
     options->container.command = app.command_words();
-    if (options->remove && options->detach) return InvalidArgument("--rm and --detach exclude each other");
+    if (options->remove && options->detach)
+      return InvalidArgument("--rm and --detach exclude each other");
     return Run(app, *options);
   });
 
@@ -368,11 +443,19 @@ void AddRun(App& app) {
   pod->require_subcommand(1);
   auto pod_options = std::make_shared<PodRunOptions>();
   CLI::App* pod_run = pod->add_subcommand("run", "start a pod, with any number of containers");
-  pod_run->footer("  linnet pod run --name shop -p 8080:80 --container web=nginx --container 'log=alpine tail -f /dev/null'");
+  pod_run->footer(
+      "  linnet pod run --name shop -p 8080:80 --container web=nginx --container 'log=alpine tail "
+      "-f /dev/null'");
   AddPodOptions(pod_run, pod_options->pod);
-  pod_run->add_option("--container", pod_options->containers, "NAME=IMAGE [COMMAND…] (repeatable)")->type_name("CONTAINER")->expected(1)->take_all();
-  pod_run->add_option("--pull", pod_options->pull, "missing, always or never")->check(CLI::IsMember({"missing", "always", "never"}))->capture_default_str();
-  pod_run->add_flag("--privileged", pod_options->privileged, "everything root may do on this machine");
+  pod_run->add_option("--container", pod_options->containers, "NAME=IMAGE [COMMAND…] (repeatable)")
+      ->type_name("CONTAINER")
+      ->expected(1)
+      ->take_all();
+  pod_run->add_option("--pull", pod_options->pull, "missing, always or never")
+      ->check(CLI::IsMember({"missing", "always", "never"}))
+      ->capture_default_str();
+  pod_run->add_flag("--privileged", pod_options->privileged,
+                    "everything root may do on this machine");
   app.OnRun(pod_run, [&app, pod_options] { return PodRun(app, *pod_options); });
 }
 

@@ -7,9 +7,10 @@
 #include <set>
 #include <thread>
 
+#include "linnet/base/text.h"
+
 #include "app.h"
 #include "format.h"
-#include "linnet/base/text.h"
 #include "lookup.h"
 
 namespace linnet::cli {
@@ -27,7 +28,8 @@ struct StatsOptions {
 using CpuReadings = std::map<std::string, cri::CpuUsage>;
 
 Result<std::vector<cri::PodSandboxStats>> Read(Client& client, const std::set<std::string>& ids) {
-  auto all = LN_TRY(client.Call(client.runtime(), &cri::RuntimeService::Stub::ListPodSandboxStats, cri::ListPodSandboxStatsRequest()));
+  auto all = LN_TRY(client.Call(client.runtime(), &cri::RuntimeService::Stub::ListPodSandboxStats,
+                                cri::ListPodSandboxStatsRequest()));
   std::vector<cri::PodSandboxStats> out;
   for (auto& pod : *all.mutable_stats()) {
     if (ids.empty() || ids.contains(pod.attributes().id())) out.push_back(std::move(pod));
@@ -74,14 +76,16 @@ std::optional<std::uint64_t> LimitOf(const cri::MemoryUsage& memory) {
 std::string MemoryText(const cri::MemoryUsage& memory) {
   if (!memory.has_working_set_bytes()) return "-";
   const auto limit = LimitOf(memory);
-  return FormatBytes(memory.working_set_bytes().value()) + " / " + (limit ? FormatBytes(*limit) : "-");
+  return FormatBytes(memory.working_set_bytes().value()) + " / " +
+         (limit ? FormatBytes(*limit) : "-");
 }
 
 struct Traffic {
   std::uint64_t in = 0, out = 0;
 };
 Traffic TrafficOf(const cri::NetworkUsage& network) {
-  Traffic sum{network.default_interface().rx_bytes().value(), network.default_interface().tx_bytes().value()};
+  Traffic sum{network.default_interface().rx_bytes().value(),
+              network.default_interface().tx_bytes().value()};
   for (const auto& i : network.interfaces()) {
     sum.in += i.rx_bytes().value();
     sum.out += i.tx_bytes().value();
@@ -95,24 +99,29 @@ void PrintTable(const CpuReadings& before, const std::vector<cri::PodSandboxStat
     const std::string& name = pod.attributes().metadata().name();
     const auto& usage = pod.linux();
     // Processes and network are the pod's: they stand in its first line.
-    std::string pids = usage.process().has_process_count() ? std::to_string(usage.process().process_count().value()) : "-";
+    std::string pids = usage.process().has_process_count()
+                           ? std::to_string(usage.process().process_count().value())
+                           : "-";
     std::string traffic = "-";
     if (usage.has_network()) {
       const Traffic sum = TrafficOf(usage.network());
       traffic = FormatBytes(sum.in) + " / " + FormatBytes(sum.out);
     }
     if (usage.containers().empty()) {
-      table.Add({name, "-", PercentText(CpuPercent(before, pod.attributes().id(), usage.cpu())), MemoryText(usage.memory()), pids, traffic});
+      table.Add({name, "-", PercentText(CpuPercent(before, pod.attributes().id(), usage.cpu())),
+                 MemoryText(usage.memory()), pids, traffic});
     }
     for (const auto& c : usage.containers()) {
-      table.Add({name, c.attributes().metadata().name(), PercentText(CpuPercent(before, c.attributes().id(), c.cpu())),
+      table.Add({name, c.attributes().metadata().name(),
+                 PercentText(CpuPercent(before, c.attributes().id(), c.cpu())),
                  MemoryText(c.memory()), std::exchange(pids, ""), std::exchange(traffic, "")});
     }
   }
   table.Print();
 }
 
-Json UsageJson(const CpuReadings& before, const std::string& id, const cri::CpuUsage& cpu, const cri::MemoryUsage& memory) {
+Json UsageJson(const CpuReadings& before, const std::string& id, const cri::CpuUsage& cpu,
+               const cri::MemoryUsage& memory) {
   const double percent = CpuPercent(before, id, cpu);
   const auto limit = LimitOf(memory);
   return {{"cpu_percent", percent < 0 ? Json() : Json(percent)},
@@ -172,7 +181,9 @@ Result<int> Stats(const App& app, const StatsOptions& o) {
 
 void AddStats(App& app) {
   auto options = std::make_shared<StatsOptions>();
-  CLI::App* stats = app.root().add_subcommand("stats", "what pods and containers use: CPU in percent of one core, memory, processes, network");
+  CLI::App* stats = app.root().add_subcommand(
+      "stats",
+      "what pods and containers use: CPU in percent of one core, memory, processes, network");
   stats->add_option("POD", options->pods, "these only");
   stats->add_flag("-w,--watch", options->watch, "again and again, until interrupted");
   app.OnRun(stats, [&app, options] { return Stats(app, *options); });

@@ -1,6 +1,5 @@
 #include "config.h"
 
-#include <openssl/evp.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -9,9 +8,12 @@
 #include <optional>
 #include <set>
 
-#include "keys.h"
+#include <openssl/evp.h>
+
 #include "linnet/base/file.h"
 #include "linnet/base/text.h"
+
+#include "keys.h"
 #include "toml_reader.h"
 
 namespace linnet::cri {
@@ -21,9 +23,12 @@ using Value = decltype(TomlEntry::value);
 
 constexpr std::string_view kRuntimesPrefix = "runtimes.";
 
-// ------------------------------------------------------------------------------------------------ texts of values
+// ------------------------------------------------------------------------------------------------
+// texts of values
 
-std::string Quote(const std::string& text) { return DumpJson(Json(text)); }  // TOML's basic strings escape as JSON's do
+std::string Quote(const std::string& text) {
+  return DumpJson(Json(text));
+}  // TOML's basic strings escape as JSON's do
 std::string ToToml(const std::string& text) { return Quote(text); }
 std::string ToToml(int number) { return std::to_string(number); }
 std::string ToToml(const std::vector<std::string>& list) {
@@ -32,7 +37,8 @@ std::string ToToml(const std::vector<std::string>& list) {
   return "[" + Join(quoted, ", ") + "]";
 }
 
-// ------------------------------------------------------------------------------------------------ reading values
+// ------------------------------------------------------------------------------------------------
+// reading values
 
 Result<void> Assign(std::string& out, const Value& value) {
   const auto* text = std::get_if<std::string>(&value);
@@ -72,8 +78,8 @@ Result<void> AssignText(std::vector<std::string>& out, const std::string& text) 
 
 Result<void> Check(int value, const IntRange* range) {
   if (value < range->min || value > range->max) {
-    return InvalidArgument(std::to_string(value) + " is not in the range " + std::to_string(range->min) + " to " +
-                           std::to_string(range->max));
+    return InvalidArgument(std::to_string(value) + " is not in the range " +
+                           std::to_string(range->min) + " to " + std::to_string(range->max));
   }
   return Ok();
 }
@@ -86,7 +92,8 @@ Result<void> Check(const T&, std::nullptr_t) {
   return Ok();
 }
 
-// ------------------------------------------------------------------------------------------------ unknown keys
+// ------------------------------------------------------------------------------------------------
+// unknown keys
 
 std::size_t EditDistance(std::string_view a, std::string_view b) {
   std::vector<std::size_t> row(b.size() + 1);
@@ -111,7 +118,8 @@ std::string Suggestion(const Config& config, const std::string& key) {
     std::size_t distance = EditDistance(key, known);
     // The right name in no or another table.
     const std::string_view name = key.substr(key.rfind('.') + 1);
-    if (std::string_view(known).ends_with("." + std::string(name))) distance = std::min<std::size_t>(distance, 1);
+    if (std::string_view(known).ends_with("." + std::string(name)))
+      distance = std::min<std::size_t>(distance, 1);
     if (distance < best_distance) {
       best = known;
       best_distance = distance;
@@ -120,7 +128,8 @@ std::string Suggestion(const Config& config, const std::string& key) {
   return best.empty() ? "" : " (did you mean \"" + best + "\"?)";
 }
 
-// ------------------------------------------------------------------------------------------------ the loader
+// ------------------------------------------------------------------------------------------------
+// the loader
 
 std::string EnvName(std::string_view key) {
   std::string name = "LINNET_" + ToUpper(key);
@@ -176,7 +185,9 @@ class Loader {
     defaults.state = kDefaultState;
 
     std::map<std::string, std::string> default_values;
-    VisitKeys(defaults, [&](const char* key, const auto& value, auto) { default_values[key] = ToToml(value); });
+    VisitKeys(defaults, [&](const char* key, const auto& value, auto) {
+      default_values[key] = ToToml(value);
+    });
     LoadedConfig out{.config = config_, .settings = {}};
     VisitKeys(config_, [&](const char* key, const auto& value, auto) {
       out.settings.push_back({key, ToToml(value), default_values[key], SourceOf(key)});
@@ -210,7 +221,8 @@ class Loader {
       if (result) result = Check(next, check);
       if (result) value = std::move(next);
     });
-    if (!found) return InvalidArgument("unknown key \"" + entry.key + "\"" + Suggestion(config_, entry.key));
+    if (!found)
+      return InvalidArgument("unknown key \"" + entry.key + "\"" + Suggestion(config_, entry.key));
     if (!result) return std::move(result).error().With(entry.key);
     sources_[entry.key] = entry.where;
     return Ok();
@@ -219,7 +231,8 @@ class Loader {
   Result<void> RuntimeEntry(const TomlEntry& entry) {
     const std::vector<std::string> parts = Split(entry.key, '.');
     if (parts.size() != 3 || parts[2] != "path" || parts[1].empty()) {
-      return InvalidArgument("unknown key \"" + entry.key + "\" (did you mean \"runtimes.NAME.path\"?)");
+      return InvalidArgument("unknown key \"" + entry.key +
+                             "\" (did you mean \"runtimes.NAME.path\"?)");
     }
     LN_TRY_CTX(Assign(config_.runtimes[parts[1]].path, entry.value), entry.key);
     sources_[entry.key] = entry.where;
@@ -239,10 +252,13 @@ class Loader {
 
   static void Derive(Config& c) {
     if (c.socket.empty()) c.socket = JoinPath(c.state, "linnet.sock");
-    if (c.network.cache_dir.empty()) c.network.cache_dir = c.root == kDefaultRoot ? "/var/lib/cni" : JoinPath(c.root, "cni");
+    if (c.network.cache_dir.empty())
+      c.network.cache_dir = c.root == kDefaultRoot ? "/var/lib/cni" : JoinPath(c.root, "cni");
     if (c.network.ipam_dir.empty()) c.network.ipam_dir = JoinPath(c.network.cache_dir, "networks");
-    if (c.network.bridge.empty()) c.network.bridge = c.instance.empty() ? "linnet0" : "ln" + c.instance + "0";
-    for (auto [path, name] : {std::pair(&c.programs.keeper, "linnet-keeper"), std::pair(&c.programs.cni, "linnet-cni")}) {
+    if (c.network.bridge.empty())
+      c.network.bridge = c.instance.empty() ? "linnet0" : "ln" + c.instance + "0";
+    for (auto [path, name] : {std::pair(&c.programs.keeper, "linnet-keeper"),
+                              std::pair(&c.programs.cni, "linnet-cni")}) {
       auto self = ReadLink("/proc/self/exe");
       if (path->empty() && self) *path = JoinPath(Dirname(*self), name);
     }
@@ -278,7 +294,8 @@ Result<LoadedConfig> LoadConfig(const ConfigSources& sources) {
   const std::string drop_ins = JoinPath(Dirname(file), "conf.d");
   if (Exists(drop_ins)) {
     for (const std::string& name : LN_TRY(ListDir(drop_ins))) {
-      if (name.ends_with(".toml") && name.front() != '.') LN_TRY(loader.File(JoinPath(drop_ins, name)));
+      if (name.ends_with(".toml") && name.front() != '.')
+        LN_TRY(loader.File(JoinPath(drop_ins, name)));
     }
   }
   LN_TRY(loader.Environment(sources.env));
@@ -296,7 +313,8 @@ std::string PrintConfig(const LoadedConfig& loaded) {
   std::string out;
   for (std::size_t i = 0; i < lines.size(); ++i) {
     const Setting& s = loaded.settings[i];
-    out += lines[i] + std::string(lines[i].size() < width ? width - lines[i].size() : 0, ' ') + "  # " + s.source;
+    out += lines[i] + std::string(lines[i].size() < width ? width - lines[i].size() : 0, ' ') +
+           "  # " + s.source;
     if (s.source != "default" && !s.default_value.empty()) out += "; default " + s.default_value;
     out += "\n";
   }
@@ -310,7 +328,8 @@ Json ConfigJson(const LoadedConfig& loaded) {
     for (const std::string& part : Split(key, '.')) at = &(*at)[part];
     *at = value;
   });
-  for (const auto& [name, runtime] : loaded.config.runtimes) out["runtimes"][name]["path"] = runtime.path;
+  for (const auto& [name, runtime] : loaded.config.runtimes)
+    out["runtimes"][name]["path"] = runtime.path;
   return out;
 }
 
@@ -318,7 +337,8 @@ std::map<std::string, std::string> LinnetEnvironment() {
   std::map<std::string, std::string> out;
   for (char** entry = environ; *entry != nullptr; ++entry) {
     const char* equals = std::strchr(*entry, '=');
-    if (equals != nullptr && std::strncmp(*entry, "LINNET_", 7) == 0) out.emplace(std::string(*entry, static_cast<std::size_t>(equals - *entry)), equals + 1);
+    if (equals != nullptr && std::strncmp(*entry, "LINNET_", 7) == 0)
+      out.emplace(std::string(*entry, static_cast<std::size_t>(equals - *entry)), equals + 1);
   }
   return out;
 }
@@ -334,7 +354,8 @@ Result<std::string> InstanceOf(const std::string& root, const std::string& state
   const std::string real = LN_TRY(RealPathOfFuture(state));
   std::array<unsigned char, EVP_MAX_MD_SIZE> digest{};
   unsigned size = 0;
-  if (EVP_Digest(real.data(), real.size(), digest.data(), &size, EVP_sha256(), nullptr) != 1) return Internal("sha256");
+  if (EVP_Digest(real.data(), real.size(), digest.data(), &size, EVP_sha256(), nullptr) != 1)
+    return Internal("sha256");
   constexpr std::string_view kBase32 = "abcdefghijklmnopqrstuvwxyz234567";  // RFC 4648, lower case
   std::string out;
   for (unsigned bit = 0; bit < 20; bit += 5) {

@@ -1,4 +1,5 @@
-// Configuration: defaults in place, then files, environment, options. Parsed once, before anything else happens.
+// Configuration: defaults in place, then files, environment, options. Parsed once, before anything
+// else happens.
 //
 //   /etc/linnet/linnet.toml, then conf.d/*.toml beside it in the order of names     may be absent
 //   LINNET_NETWORK_BRIDGE=… for network.bridge; lists with commas                   may be absent
@@ -63,8 +64,8 @@ struct Config {
   };
   std::map<std::string, Runtime> runtimes;
 
-  // Not configured, but made of what is: "" for the default directories, else 4 base32 digits (decision 1 of
-  // contrib/docs/architecture.md).
+  // Not configured, but made of what is: "" for the default directories, else 4 base32 digits
+  // (decision 1 of contrib/docs/architecture.md).
   std::string instance;
 };
 
@@ -72,7 +73,7 @@ struct Config {
 struct Setting {
   std::string key;
   std::string value, default_value;  // as TOML
-  std::string source;                // "default", "/etc/linnet/linnet.toml:7", "LINNET_ROOT", "--root"
+  std::string source;  // "default", "/etc/linnet/linnet.toml:7", "LINNET_ROOT", "--root"
 };
 
 struct LoadedConfig {

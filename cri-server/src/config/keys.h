@@ -12,8 +12,8 @@ struct IntRange {
   int min, max;
 };
 
-// Calls f(key, value, check) for every key but those of runtimes.*. `check` is nullptr, an IntRange*, or the list of
-// words that are allowed.
+// Calls f(key, value, check) for every key but those of runtimes.*. `check` is nullptr, an
+// IntRange*, or the list of words that are allowed.
 template <class C, class F>
 void VisitKeys(C& c, F&& f) {
   static const std::vector<std::string> kLevels = {"debug", "info", "warn", "error"};

@@ -18,7 +18,8 @@ class Flattener {
 
   Result<void> Table(const toml::table& table, const std::string& prefix) {
     for (const auto& [name, node] : table) {
-      const std::string key = prefix.empty() ? std::string(name.str()) : prefix + "." + std::string(name.str());
+      const std::string key =
+          prefix.empty() ? std::string(name.str()) : prefix + "." + std::string(name.str());
       if (const toml::table* inner = node.as_table()) {
         LN_TRY(Table(*inner, key));
       } else {
@@ -42,12 +43,14 @@ class Flattener {
       std::vector<std::string> strings;
       for (const toml::node& item : *list) {
         const auto* element = item.as_string();
-        if (element == nullptr) return InvalidArgument(entry.where + ": " + key + ": a list of texts is expected");
+        if (element == nullptr)
+          return InvalidArgument(entry.where + ": " + key + ": a list of texts is expected");
         strings.push_back(element->get());
       }
       entry.value = std::move(strings);
     } else {
-      return InvalidArgument(entry.where + ": " + key + ": text, a whole number or a list of texts is expected");
+      return InvalidArgument(entry.where + ": " + key +
+                             ": text, a whole number or a list of texts is expected");
     }
     entries_.push_back(std::move(entry));
     return Ok();
@@ -64,7 +67,8 @@ Result<std::vector<TomlEntry>> ReadToml(const std::string& path) {
   const toml::parse_result parsed = toml::parse(text, path);
   if (!parsed) {
     const toml::parse_error& error = parsed.error();
-    return InvalidArgument(path + ":" + std::to_string(error.source().begin.line) + ": " + std::string(error.description()));
+    return InvalidArgument(path + ":" + std::to_string(error.source().begin.line) + ": " +
+                           std::string(error.description()));
   }
   Flattener flattener(path);
   LN_TRY(flattener.Table(parsed.table(), ""));

@@ -16,7 +16,8 @@ struct TomlEntry {
   std::string where;  // "/etc/linnet/linnet.toml:7"
 };
 
-// Errors name file and line: syntax, and values of other types (dates, floats, lists of anything but strings).
+// Errors name file and line: syntax, and values of other types (dates, floats, lists of anything
+// but strings).
 Result<std::vector<TomlEntry>> ReadToml(const std::string& path);
 
 }  // namespace linnet::cri

@@ -7,7 +7,9 @@ namespace {
 
 namespace v1 = ::runtime::v1;
 
-pods::StringMap MapFrom(const google::protobuf::Map<std::string, std::string>& map) { return {map.begin(), map.end()}; }
+pods::StringMap MapFrom(const google::protobuf::Map<std::string, std::string>& map) {
+  return {map.begin(), map.end()};
+}
 
 std::vector<std::string> ListFrom(const google::protobuf::RepeatedPtrField<std::string>& list) {
   return {list.begin(), list.end()};
@@ -22,7 +24,8 @@ template <class To, class From>
 Result<To> EnumFrom(From value, int last, const char* field) {
   const int number = static_cast<int>(value);
   if (number < 0 || number > last) {
-    return InvalidArgument(std::string(field) + ": " + std::to_string(number) + " is not a known value");
+    return InvalidArgument(std::string(field) + ": " + std::to_string(number) +
+                           " is not a known value");
   }
   return static_cast<To>(number);
 }
@@ -31,9 +34,11 @@ Result<pods::NsMode> ModeFrom(v1::NamespaceMode mode, const char* field) {
   return EnumFrom<pods::NsMode>(mode, v1::TARGET, field);
 }
 
-std::vector<oci::IdMapping> MappingsFrom(const google::protobuf::RepeatedPtrField<v1::IDMapping>& list) {
+std::vector<oci::IdMapping> MappingsFrom(
+    const google::protobuf::RepeatedPtrField<v1::IDMapping>& list) {
   std::vector<oci::IdMapping> out;
-  for (const auto& m : list) out.push_back({.container_id = m.container_id(), .host_id = m.host_id(), .size = m.length()});
+  for (const auto& m : list)
+    out.push_back({.container_id = m.container_id(), .host_id = m.host_id(), .size = m.length()});
   return out;
 }
 
@@ -55,9 +60,9 @@ Result<pods::NamespaceOptions> NamespacesFrom(const v1::NamespaceOption& o) {
 }
 
 Result<pods::SecurityProfile> ProfileFrom(const v1::SecurityProfile& p, const char* field) {
-  return pods::SecurityProfile{
-      .type = LN_TRY(EnumFrom<pods::ProfileType>(p.profile_type(), v1::SecurityProfile::Localhost, field)),
-      .localhost_ref = p.localhost_ref()};
+  return pods::SecurityProfile{.type = LN_TRY(EnumFrom<pods::ProfileType>(
+                                   p.profile_type(), v1::SecurityProfile::Localhost, field)),
+                               .localhost_ref = p.localhost_ref()};
 }
 
 // The field before `apparmor`, which some clients still fill.
@@ -65,10 +70,12 @@ std::optional<pods::SecurityProfile> AppArmorFromText(const std::string& text) {
   using enum pods::ProfileType;
   constexpr std::string_view kLocal = "localhost/";
   if (text.empty()) return std::nullopt;
-  if (text == "runtime/default") return pods::SecurityProfile{.type = kRuntimeDefault, .localhost_ref = {}};
+  if (text == "runtime/default")
+    return pods::SecurityProfile{.type = kRuntimeDefault, .localhost_ref = {}};
   if (text == "unconfined") return pods::SecurityProfile{.type = kUnconfined, .localhost_ref = {}};
-  return pods::SecurityProfile{.type = kLocalhost,
-                               .localhost_ref = text.starts_with(kLocal) ? text.substr(kLocal.size()) : text};
+  return pods::SecurityProfile{
+      .type = kLocalhost,
+      .localhost_ref = text.starts_with(kLocal) ? text.substr(kLocal.size()) : text};
 }
 
 pods::ImageSpec ImageFrom(const v1::ImageSpec& image) {
@@ -85,8 +92,8 @@ Result<pods::Mount> MountFrom(const v1::Mount& m) {
   out.readonly = m.readonly();
   out.selinux_relabel = m.selinux_relabel();
   out.recursive_read_only = m.recursive_read_only();
-  out.propagation = LN_TRY(
-      EnumFrom<pods::Propagation>(m.propagation(), v1::PROPAGATION_BIDIRECTIONAL, "mounts.propagation"));
+  out.propagation = LN_TRY(EnumFrom<pods::Propagation>(
+      m.propagation(), v1::PROPAGATION_BIDIRECTIONAL, "mounts.propagation"));
   out.uid_mappings = MappingsFrom(m.uidmappings());
   out.gid_mappings = MappingsFrom(m.gidmappings());
   // An image without a name is none (kubelet sends an empty message for volumes of the host).
@@ -108,12 +115,13 @@ Result<pods::SecurityContext> SecurityFrom(const v1::LinuxContainerSecurityConte
   out.run_as_username = s.run_as_username();
   out.readonly_rootfs = s.readonly_rootfs();
   out.supplemental_groups.assign(s.supplemental_groups().begin(), s.supplemental_groups().end());
-  out.groups_policy = LN_TRY(
-      EnumFrom<pods::GroupsPolicy>(s.supplemental_groups_policy(), v1::Strict, "security_context.supplemental_groups_policy"));
+  out.groups_policy = LN_TRY(EnumFrom<pods::GroupsPolicy>(
+      s.supplemental_groups_policy(), v1::Strict, "security_context.supplemental_groups_policy"));
   out.no_new_privs = s.no_new_privs();
   out.masked_paths = ListFrom(s.masked_paths());
   out.readonly_paths = ListFrom(s.readonly_paths());
-  if (s.has_seccomp()) out.seccomp = LN_TRY(ProfileFrom(s.seccomp(), "security_context.seccomp.profile_type"));
+  if (s.has_seccomp())
+    out.seccomp = LN_TRY(ProfileFrom(s.seccomp(), "security_context.seccomp.profile_type"));
   if (s.has_apparmor()) {
     out.apparmor = LN_TRY(ProfileFrom(s.apparmor(), "security_context.apparmor.profile_type"));
   } else {
@@ -143,12 +151,14 @@ pods::Resources ResourcesFrom(const v1::LinuxContainerResources& r) {
   out.oom_score_adj = r.oom_score_adj();
   out.cpuset_cpus = r.cpuset_cpus();
   out.cpuset_mems = r.cpuset_mems();
-  for (const auto& h : r.hugepage_limits()) out.hugepage_limits.push_back({.page_size = h.page_size(), .limit = h.limit()});
+  for (const auto& h : r.hugepage_limits())
+    out.hugepage_limits.push_back({.page_size = h.page_size(), .limit = h.limit()});
   out.unified = MapFrom(r.unified());
   return out;
 }
 
-Result<pods::PodConfig> PodConfigFrom(const v1::PodSandboxConfig& c, const std::string& runtime_handler) {
+Result<pods::PodConfig> PodConfigFrom(const v1::PodSandboxConfig& c,
+                                      const std::string& runtime_handler) {
   pods::PodConfig out;
   out.metadata = {.name = c.metadata().name(),
                   .uid = c.metadata().uid(),
@@ -193,7 +203,9 @@ Result<pods::ContainerConfig> ContainerConfigFrom(const v1::ContainerConfig& c) 
   for (const auto& e : c.envs()) out.envs.push_back({.key = e.key(), .value = e.value()});
   for (const auto& m : c.mounts()) out.mounts.push_back(LN_TRY(MountFrom(m)));
   for (const auto& d : c.devices()) {
-    out.devices.push_back({.container_path = d.container_path(), .host_path = d.host_path(), .permissions = d.permissions()});
+    out.devices.push_back({.container_path = d.container_path(),
+                           .host_path = d.host_path(),
+                           .permissions = d.permissions()});
   }
   for (const auto& d : c.cdi_devices()) out.cdi_devices.push_back(d.name());
   out.labels = MapFrom(c.labels());
@@ -211,7 +223,9 @@ Result<pods::ContainerConfig> ContainerConfigFrom(const v1::ContainerConfig& c) 
 Result<pods::PodFilter> PodFilterFrom(const v1::PodSandboxFilter& f) {
   pods::PodFilter out;
   out.id = f.id();
-  if (f.has_state()) out.state = LN_TRY(EnumFrom<pods::PodState>(f.state().state(), v1::SANDBOX_NOTREADY, "filter.state"));
+  if (f.has_state())
+    out.state =
+        LN_TRY(EnumFrom<pods::PodState>(f.state().state(), v1::SANDBOX_NOTREADY, "filter.state"));
   out.labels = MapFrom(f.label_selector());
   return out;
 }
@@ -221,7 +235,8 @@ Result<pods::ContainerFilter> ContainerFilterFrom(const v1::ContainerFilter& f) 
   out.id = f.id();
   out.pod_id = f.pod_sandbox_id();
   if (f.has_state()) {
-    out.state = LN_TRY(EnumFrom<pods::ContainerPhase>(f.state().state(), v1::CONTAINER_UNKNOWN, "filter.state"));
+    out.state = LN_TRY(
+        EnumFrom<pods::ContainerPhase>(f.state().state(), v1::CONTAINER_UNKNOWN, "filter.state"));
   }
   out.labels = MapFrom(f.label_selector());
   return out;

@@ -1,14 +1,16 @@
-// CRI's messages → pods' plain data. What the interface cannot express (an enum number it does not know) is an error that
-// names the field; whether values make sense together is checked in pods.
+// CRI's messages → pods' plain data. What the interface cannot express (an enum number it does not
+// know) is an error that names the field; whether values make sense together is checked in pods.
 #pragma once
 
-#include "cri.pb.h"
 #include "linnet/oci/image_store.h"
 #include "linnet/pods/types.h"
 
+#include "cri.pb.h"
+
 namespace linnet::cri {
 
-Result<pods::PodConfig> PodConfigFrom(const ::runtime::v1::PodSandboxConfig& config, const std::string& runtime_handler);
+Result<pods::PodConfig> PodConfigFrom(const ::runtime::v1::PodSandboxConfig& config,
+                                      const std::string& runtime_handler);
 Result<pods::ContainerConfig> ContainerConfigFrom(const ::runtime::v1::ContainerConfig& config);
 pods::Resources ResourcesFrom(const ::runtime::v1::LinuxContainerResources& resources);
 Result<pods::PodFilter> PodFilterFrom(const ::runtime::v1::PodSandboxFilter& filter);

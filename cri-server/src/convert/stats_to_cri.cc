@@ -111,13 +111,16 @@ void ToCri(const pods::PodStats& from, v1::PodSandboxStats* to) {
   out->mutable_process()->set_timestamp(from.taken_at_ns);
   if (from.usage.pids) out->mutable_process()->mutable_process_count()->set_value(*from.usage.pids);
   if (from.network_taken_at_ns != 0 && !from.interfaces.empty()) {
-    // Clients count on a default interface wherever there is a network: the first one, if none is called eth0.
+    // Clients count on a default interface wherever there is a network: the first one, if none is
+    // called eth0.
     v1::NetworkUsage* network = out->mutable_network();
     network->set_timestamp(from.network_taken_at_ns);
     InterfaceTo(from.interfaces.front(), network->mutable_default_interface());
-    for (std::size_t i = 1; i < from.interfaces.size(); ++i) InterfaceTo(from.interfaces[i], network->add_interfaces());
+    for (std::size_t i = 1; i < from.interfaces.size(); ++i)
+      InterfaceTo(from.interfaces[i], network->add_interfaces());
   }
-  for (const pods::ContainerStats& container : from.containers) ToCri(container, out->add_containers());
+  for (const pods::ContainerStats& container : from.containers)
+    ToCri(container, out->add_containers());
 }
 
 }  // namespace linnet::cri

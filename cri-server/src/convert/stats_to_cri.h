@@ -1,8 +1,9 @@
 // Statistics → CRI's messages. What the machine cannot tell stays unset; timestamps are always set.
 #pragma once
 
-#include "cri.pb.h"
 #include "linnet/pods/stats.h"
+
+#include "cri.pb.h"
 
 namespace linnet::cri {
 

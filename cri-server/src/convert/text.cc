@@ -5,7 +5,8 @@
 namespace linnet::cri {
 namespace {
 
-// Length of the valid sequence that begins here, 0: none (RFC 3629: no surrogates, nothing over U+10FFFF, shortest form).
+// Length of the valid sequence that begins here, 0: none (RFC 3629: no surrogates, nothing over
+// U+10FFFF, shortest form).
 std::size_t SequenceLength(std::string_view s) {
   const auto at = [&](std::size_t i) { return static_cast<std::uint8_t>(s[i]); };
   const std::uint8_t first = at(0);

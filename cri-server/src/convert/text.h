@@ -1,4 +1,5 @@
-// Text that goes into a protobuf string, which has to be UTF-8: Go clients refuse the whole message otherwise.
+// Text that goes into a protobuf string, which has to be UTF-8: Go clients refuse the whole message
+// otherwise.
 #pragma once
 
 #include <string>

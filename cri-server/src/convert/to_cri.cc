@@ -3,6 +3,7 @@
 #include <algorithm>
 
 #include "linnet/base/text.h"
+
 #include "signals.h"
 #include "text.h"
 
@@ -15,7 +16,8 @@ void MapTo(const pods::StringMap& from, google::protobuf::Map<std::string, std::
   for (const auto& [key, value] : from) (*to)[key] = value;
 }
 
-void MappingsTo(const std::vector<oci::IdMapping>& from, google::protobuf::RepeatedPtrField<v1::IDMapping>* to) {
+void MappingsTo(const std::vector<oci::IdMapping>& from,
+                google::protobuf::RepeatedPtrField<v1::IDMapping>* to) {
   for (const oci::IdMapping& m : from) {
     v1::IDMapping* out = to->Add();
     out->set_container_id(m.container_id);
@@ -110,7 +112,8 @@ void ToCri(const pods::PodStatus& from, v1::PodSandboxStatus* to) {
       network->add_additional_ips()->set_ip(from.ips[i]);
     }
   }
-  NamespacesTo(from.config.namespaces, to->mutable_linux()->mutable_namespaces()->mutable_options());
+  NamespacesTo(from.config.namespaces,
+               to->mutable_linux()->mutable_namespaces()->mutable_options());
   MapTo(from.config.labels, to->mutable_labels());
   MapTo(from.config.annotations, to->mutable_annotations());
   to->set_runtime_handler(from.config.runtime_handler);

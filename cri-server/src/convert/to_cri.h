@@ -1,9 +1,10 @@
 // Pods' plain data → CRI's messages.
 #pragma once
 
-#include "cri.pb.h"
 #include "linnet/oci/image_store.h"
 #include "linnet/pods/types.h"
+
+#include "cri.pb.h"
 
 namespace linnet::cri {
 

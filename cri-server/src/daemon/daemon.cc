@@ -3,7 +3,6 @@
 #include <malloc.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -12,12 +11,14 @@
 #include <new>
 
 #include <grpcpp/impl/service_type.h>
+#include <systemd/sd-daemon.h>
 
 #include "linnet/base/file.h"
 #include "linnet/base/log.h"
 #include "linnet/network/engine.h"
 #include "linnet/oci/image_store.h"
 #include "linnet/pods/pod_manager.h"
+
 #include "listener.h"
 #include "lock.h"
 #include "server.h"
@@ -39,7 +40,9 @@ sigset_t DaemonSignals() {
   return set;
 }
 
-std::string CgroupRoot(const std::string& instance) { return instance.empty() ? "/linnet" : "/linnet-" + instance; }
+std::string CgroupRoot(const std::string& instance) {
+  return instance.empty() ? "/linnet" : "/linnet-" + instance;
+}
 
 oci::ImageStoreOptions ImageOptions(const Config& c) {
   oci::ImageStoreOptions o;
@@ -88,7 +91,8 @@ struct Locks {
 };
 
 Result<Locks> TakeLocks(const Config& c) {
-  // Others reach the socket, and containers with a user namespace of their own their layers, through these.
+  // Others reach the socket, and containers with a user namespace of their own their layers,
+  // through these.
   Locks locks;
   locks.state = LN_TRY(LockDirectory(c.state, 0711));
   locks.root = LN_TRY(LockDirectory(c.root, 0711));
@@ -100,7 +104,8 @@ Result<Locks> TakeLocks(const Config& c) {
 
 void Reload(const ConfigSources& sources) {
   auto loaded = LoadConfig(sources);
-  auto options = loaded ? LogOptions(loaded->config.log) : Result<log::Options>(std::move(loaded).error());
+  auto options =
+      loaded ? LogOptions(loaded->config.log) : Result<log::Options>(std::move(loaded).error());
   auto done = options ? log::Init(*options) : Result<void>(std::move(options).error());
   if (done) {
     log::Info("log settings reloaded, other settings count from the next start");
@@ -125,7 +130,8 @@ int WaitForEnd(const ConfigSources& sources) {
 }  // namespace
 
 void PrepareProcess() {
-  // Threads that only wait do not need heaps of their own: 64 MiB of address space and some pages each.
+  // Threads that only wait do not need heaps of their own: 64 MiB of address space and some pages
+  // each.
   mallopt(M_ARENA_MAX, 2);
   std::set_new_handler([] {
     static constexpr char kText[] = "linnetd: out of memory\n";
@@ -149,12 +155,16 @@ Result<void> RunDaemon(const ConfigSources& sources, const LoadedConfig& loaded)
   const Locks locks = LN_TRY(TakeLocks(config));
   // Clients that come early wait in the queue.
   const ListenSocket socket = LN_TRY(OpenSocket(config.socket));
-  if (!config.runtimes.empty()) log::Warn("runtimes.*: other OCI runtimes are not served yet, ignoring");
+  if (!config.runtimes.empty())
+    log::Warn("runtimes.*: other OCI runtimes are not served yet, ignoring");
 
-  const std::unique_ptr<oci::ImageStore> images = LN_TRY_CTX(oci::ImageStore::Open(ImageOptions(config)), "image store");
-  const std::unique_ptr<network::Engine> network = LN_TRY_CTX(network::Engine::Create(NetworkOptions(config)), "network");
+  const std::unique_ptr<oci::ImageStore> images =
+      LN_TRY_CTX(oci::ImageStore::Open(ImageOptions(config)), "image store");
+  const std::unique_ptr<network::Engine> network =
+      LN_TRY_CTX(network::Engine::Create(NetworkOptions(config)), "network");
   const std::unique_ptr<pods::PodManager> pods = LN_TRY_CTX(
-      pods::PodManager::Create(PodOptions(config), RuntimeOptionsOf(config), *network, *images), "pods");
+      pods::PodManager::Create(PodOptions(config), RuntimeOptionsOf(config), *network, *images),
+      "pods");
   LN_TRY_CTX(pods->Recover(), "recovery");
 
   const Node node{.version = LINNET_VERSION,
@@ -170,10 +180,11 @@ Result<void> RunDaemon(const ConfigSources& sources, const LoadedConfig& loaded)
   const auto image_service = MakeImageService(edge, *images, *pods);
   const auto linnet_service = MakeLinnetService(edge, node, *pods, *network, *images);
   RouteGrpcLog();
-  const auto server =
-      LN_TRY(Server::Start(socket.fd, {runtime_service.get(), image_service.get(), linnet_service.get()}));
+  const auto server = LN_TRY(
+      Server::Start(socket.fd, {runtime_service.get(), image_service.get(), linnet_service.get()}));
 
-  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(std::chrono::steady_clock::now() - begin);
+  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(
+      std::chrono::steady_clock::now() - begin);
   log::Info("serving", {{"version", LINNET_VERSION},
                         {"socket", config.socket},
                         {"root", config.root},
@@ -187,7 +198,8 @@ Result<void> RunDaemon(const ConfigSources& sources, const LoadedConfig& loaded)
   server->StopAccepting();
   if (!socket.activated) (void)RemoveFile(config.socket);  // the next daemon replaces it anyway
   if (!workers.WaitIdle(std::chrono::steady_clock::now() + kStopGrace)) {
-    // Something waits for a process or a registry. A crash is a way to stop, too, and recovery has one path.
+    // Something waits for a process or a registry. A crash is a way to stop, too, and recovery has
+    // one path.
     log::Info("calls under way were given up");
     ::_exit(0);
   }

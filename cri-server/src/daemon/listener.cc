@@ -7,11 +7,12 @@
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/un.h>
-#include <systemd/sd-daemon.h>
 #include <unistd.h>
 
 #include <cerrno>
 #include <cstring>
+
+#include <systemd/sd-daemon.h>
 
 #include "linnet/base/file.h"
 #include "linnet/base/log.h"
@@ -26,7 +27,8 @@ Result<sockaddr_un> AddressOf(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
   if (path.size() >= sizeof address.sun_path) {
-    return InvalidArgument("socket " + path + ": longer than " + std::to_string(sizeof address.sun_path - 1) + " bytes");
+    return InvalidArgument("socket " + path + ": longer than " +
+                           std::to_string(sizeof address.sun_path - 1) + " bytes");
   }
   std::memcpy(address.sun_path, path.c_str(), path.size());
   return address;
@@ -44,12 +46,15 @@ Result<void> CheckFree(const std::string& path) {
     if (errno == ENOENT) return Ok();
     return Error::FromErrno(errno, "look at " + path);
   }
-  if (!S_ISSOCK(st.st_mode)) return AlreadyExists("socket " + path + ": there is something else that is not a socket");
+  if (!S_ISSOCK(st.st_mode))
+    return AlreadyExists("socket " + path + ": there is something else that is not a socket");
   const sockaddr_un address = LN_TRY(AddressOf(path));
   const UniqueFd probe = LN_TRY(NewSocket());
-  const int rc = ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
+  const int rc =
+      ::connect(probe.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address);
   // EAGAIN: its queue is full, so somebody listens.
-  if (rc == 0 || errno == EAGAIN) return AlreadyExists("socket " + path + ": another process listens on it");
+  if (rc == 0 || errno == EAGAIN)
+    return AlreadyExists("socket " + path + ": another process listens on it");
   return Ok();
 }
 
@@ -57,19 +62,23 @@ Result<std::optional<UniqueFd>> ActivatedSocket() {
   const int count = ::sd_listen_fds(/*unset_environment=*/1);
   if (count < 0) return Error::FromErrno(-count, "socket activation");
   if (count == 0) return std::optional<UniqueFd>();
-  if (count > 1) return InvalidArgument("socket activation: one socket is expected, not " + std::to_string(count));
+  if (count > 1)
+    return InvalidArgument("socket activation: one socket is expected, not " +
+                           std::to_string(count));
   UniqueFd fd(SD_LISTEN_FDS_START);
   if (::sd_is_socket(fd.get(), AF_UNIX, SOCK_STREAM, /*listening=*/1) <= 0) {
     return InvalidArgument("socket activation: not a listening unix stream socket");
   }
-  if (::fcntl(fd.get(), F_SETFL, O_NONBLOCK) != 0) return Error::FromErrno(errno, "socket activation: O_NONBLOCK");
+  if (::fcntl(fd.get(), F_SETFL, O_NONBLOCK) != 0)
+    return Error::FromErrno(errno, "socket activation: O_NONBLOCK");
   return std::optional<UniqueFd>(std::move(fd));
 }
 
 }  // namespace
 
 Result<ListenSocket> OpenSocket(const std::string& path) {
-  if (auto activated = LN_TRY(ActivatedSocket())) return ListenSocket{.fd = *std::move(activated), .activated = true};
+  if (auto activated = LN_TRY(ActivatedSocket()))
+    return ListenSocket{.fd = *std::move(activated), .activated = true};
   LN_TRY(MakeDirs(Dirname(path), 0711));
   LN_TRY(CheckFree(path));
   // Under another name first: nobody ever meets a socket with the wrong mode, or none.
@@ -80,20 +89,26 @@ Result<ListenSocket> OpenSocket(const std::string& path) {
   if (::bind(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) {
     return Error::FromErrno(errno, "bind " + temporary);
   }
-  if (::chmod(temporary.c_str(), kSocketMode) != 0) return Error::FromErrno(errno, "chmod " + temporary);
+  if (::chmod(temporary.c_str(), kSocketMode) != 0)
+    return Error::FromErrno(errno, "chmod " + temporary);
   if (::listen(fd.get(), kBacklog) != 0) return Error::FromErrno(errno, "listen " + temporary);
-  if (::rename(temporary.c_str(), path.c_str()) != 0) return Error::FromErrno(errno, "rename " + temporary + " to " + path);
+  if (::rename(temporary.c_str(), path.c_str()) != 0)
+    return Error::FromErrno(errno, "rename " + temporary + " to " + path);
   return ListenSocket{.fd = std::move(fd), .activated = false};
 }
 
-Result<std::unique_ptr<Acceptor>> Acceptor::Start(FdRef socket, std::function<void(UniqueFd)> on_connection) {
+Result<std::unique_ptr<Acceptor>> Acceptor::Start(FdRef socket,
+                                                  std::function<void(UniqueFd)> on_connection) {
   UniqueFd stop(::eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop) return Error::FromErrno(errno, "eventfd");
   return std::unique_ptr<Acceptor>(new Acceptor(socket, std::move(stop), std::move(on_connection)));
 }
 
 Acceptor::Acceptor(FdRef socket, UniqueFd stop, std::function<void(UniqueFd)> on_connection)
-    : socket_(socket), stop_(std::move(stop)), on_connection_(std::move(on_connection)), thread_([this] { Loop(); }) {}
+    : socket_(socket),
+      stop_(std::move(stop)),
+      on_connection_(std::move(on_connection)),
+      thread_([this] { Loop(); }) {}
 
 Acceptor::~Acceptor() {
   const std::uint64_t one = 1;

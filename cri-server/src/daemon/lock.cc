@@ -18,8 +18,8 @@ namespace {
 
 using std::chrono::steady_clock;
 
-// A daemon that was killed a moment ago may still be on its way out, and so may a child that it was just starting: until
-// execve that holds copies of all descriptors.
+// A daemon that was killed a moment ago may still be on its way out, and so may a child that it was
+// just starting: until execve that holds copies of all descriptors.
 constexpr auto kWaitForHolder = std::chrono::seconds(1);
 constexpr int kAgainMs = 5;
 
@@ -47,7 +47,8 @@ Result<UniqueFd> LockDirectory(const std::string& directory, mode_t mode) {
     if (errno != EWOULDBLOCK) return Error::FromErrno(errno, "lock " + path);
     const std::string pid = ReadFile(path, 64).value_or("");
     if (steady_clock::now() >= end) {
-      return AlreadyExists("another linnetd" + (pid.empty() ? "" : " (pid " + std::string(Trim(pid)) + ")") + " uses " +
+      return AlreadyExists("another linnetd" +
+                           (pid.empty() ? "" : " (pid " + std::string(Trim(pid)) + ")") + " uses " +
                            directory + " (stop it, or use other values of --root and --state)");
     }
     WaitForEnd(pid, end);

@@ -1,13 +1,14 @@
 #include "server.h"
 
+#include <chrono>
+
 #include <grpc/grpc.h>
 #include <grpc/support/log.h>
 #include <grpcpp/grpcpp.h>
 #include <grpcpp/server_posix.h>
 
-#include <chrono>
-
 #include "linnet/base/log.h"
+
 #include "listener.h"
 
 namespace linnet::cri {
@@ -21,13 +22,16 @@ constexpr int kMaxStreams = 1024;  // calls at once on one connection
 
 void RouteGrpcLog() {
   gpr_set_log_verbosity(GPR_LOG_SEVERITY_ERROR);
-  gpr_set_log_function([](gpr_log_func_args* args) { log::Warn("grpc", {{"err", args->message}}); });
+  gpr_set_log_function([](gpr_log_func_args* args) {
+    log::Warn("grpc", {{"err", args->message}});
+  });
 }
 
 Server::Server() = default;
 Server::~Server() { StopAccepting(); }
 
-Result<std::unique_ptr<Server>> Server::Start(FdRef socket, const std::vector<grpc::Service*>& services) {
+Result<std::unique_ptr<Server>> Server::Start(FdRef socket,
+                                              const std::vector<grpc::Service*>& services) {
   grpc::ServerBuilder builder;
   builder.SetMaxReceiveMessageSize(kMaxMessageBytes);
   builder.SetMaxSendMessageSize(kMaxMessageBytes);

@@ -19,7 +19,8 @@ class Acceptor;
 class Server {
  public:
   // Takes calls from now on. `services` must outlive the server.
-  static Result<std::unique_ptr<Server>> Start(FdRef socket, const std::vector<grpc::Service*>& services);
+  static Result<std::unique_ptr<Server>> Start(FdRef socket,
+                                               const std::vector<grpc::Service*>& services);
   ~Server();
   Server(const Server&) = delete;
   Server& operator=(const Server&) = delete;

@@ -1,8 +1,10 @@
 // One description of a struct serves both writing it as JSON and reading it back:
 //
-//   template <class A> void Fields(A& a, PodMetadata& m) { a("name", m.name); a("attempt", m.attempt); }
+//   template <class A> void Fields(A& a, PodMetadata& m) { a("name", m.name); a("attempt",
+//   m.attempt); }
 //
-// For our own records only: a missing member keeps its default, a member of the wrong type makes the reader fail.
+// For our own records only: a missing member keeps its default, a member of the wrong type makes
+// the reader fail.
 #pragma once
 
 #include <concepts>
@@ -27,15 +29,11 @@ class JsonWriter {
 
   static Json Encode(const std::string& v) { return v; }
   template <class T>
-    requires std::is_arithmetic_v<T>
-  static Json Encode(T v) {
-    return v;
-  }
+  requires std::is_arithmetic_v<T>
+  static Json Encode(T v) { return v; }
   template <class T>
-    requires std::is_enum_v<T>
-  static Json Encode(T v) {
-    return static_cast<int>(v);
-  }
+  requires std::is_enum_v<T>
+  static Json Encode(T v) { return static_cast<int>(v); }
   template <class T>
   static Json Encode(std::vector<T>& v) {
     Json out = Json::array();
@@ -48,8 +46,7 @@ class JsonWriter {
   }
   static Json Encode(std::map<std::string, std::string>& v) { return v; }
   template <class T>
-    requires(std::is_class_v<T> && !std::same_as<T, std::string>)
-  static Json Encode(T& v) {
+  requires(std::is_class_v<T> && !std::same_as<T, std::string>) static Json Encode(T& v) {
     JsonWriter writer;
     Fields(writer, v);
     return writer.Take();
@@ -81,13 +78,13 @@ class JsonReader {
   }
 
   template <class T>
-    requires(std::is_arithmetic_v<T> || std::same_as<T, std::string>)
-  static Result<void> Decode(const JsonView& view, T& out) {
+  requires(std::is_arithmetic_v<T> ||
+           std::same_as<T, std::string>) static Result<void> Decode(const JsonView& view, T& out) {
     out = LN_TRY(view.As<T>());
     return Ok();
   }
   template <class T>
-    requires std::is_enum_v<T>
+  requires std::is_enum_v<T>
   static Result<void> Decode(const JsonView& view, T& out) {
     out = static_cast<T>(LN_TRY(view.As<std::uint8_t>()));
     return Ok();
@@ -119,8 +116,8 @@ class JsonReader {
     return Ok();
   }
   template <class T>
-    requires(std::is_class_v<T> && !std::same_as<T, std::string>)
-  static Result<void> Decode(const JsonView& view, T& out) {
+  requires(std::is_class_v<T> &&
+           !std::same_as<T, std::string>) static Result<void> Decode(const JsonView& view, T& out) {
     JsonReader reader(view);
     Fields(reader, out);
     return reader.Finish();

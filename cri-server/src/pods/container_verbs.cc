@@ -6,6 +6,7 @@
 #include "linnet/base/file.h"
 #include "linnet/base/log.h"
 #include "linnet/base/rollback.h"
+
 #include "manager.h"
 #include "spec_builder.h"
 #include "validate.h"
@@ -13,10 +14,13 @@
 namespace linnet::pods {
 namespace {
 
-// How long a killed process may take to be gone: a process in an uninterruptible system call keeps it waiting.
+// How long a killed process may take to be gone: a process in an uninterruptible system call keeps
+// it waiting.
 constexpr auto kKillTimeout = std::chrono::seconds(30);
 
-Error NoContainer(const std::string& id) { return NotFound("container \"" + id + "\" does not exist"); }
+Error NoContainer(const std::string& id) {
+  return NotFound("container \"" + id + "\" does not exist");
+}
 
 Error NoImage(const std::string& image) {
   return NotFound("image \"" + image + "\" is not on this node (pull it first)");
@@ -27,27 +31,33 @@ Error NoImage(const std::string& image) {
 Result<ContainerId> Manager::CheckPidTarget(const PodEntry& pod, const std::string& target) const {
   const ContainerPtr container = FindContainer(target);
   if (!container || container->pod.get() != &pod) {
-    return InvalidArgument("namespace_options.target_id: container \"" + target + "\" is not in this pod");
+    return InvalidArgument("namespace_options.target_id: container \"" + target +
+                           "\" is not in this pod");
   }
   MutexLock lock(mu_);
   if (container->phase != ContainerPhase::kRunning) {
-    return FailedPrecondition("namespace_options.target_id: container \"" + target + "\" is not running");
+    return FailedPrecondition("namespace_options.target_id: container \"" + target +
+                              "\" is not running");
   }
   return container->id;
 }
 
-Result<std::string> Manager::CreateContainer(const std::string& pod_id, const ContainerConfig& config, const Caller& caller) {
+Result<std::string> Manager::CreateContainer(const std::string& pod_id,
+                                             const ContainerConfig& config, const Caller& caller) {
   const PodPtr pod = FindPod(pod_id);
   if (!pod) return NotFound("pod sandbox \"" + pod_id + "\" does not exist");
   LN_TRY(ValidateContainer(config, pod->record.config));
-  const std::string key = "container " + pod_id + " " + config.metadata.name + " " + std::to_string(config.metadata.attempt);
+  const std::string key = "container " + pod_id + " " + config.metadata.name + " " +
+                          std::to_string(config.metadata.attempt);
   return SingleFlight(key, caller, [&] { return MakeContainer(pod, config, caller); });
 }
 
-Result<std::string> Manager::MakeContainer(const PodPtr& pod, const ContainerConfig& config, const Caller& caller) {
+Result<std::string> Manager::MakeContainer(const PodPtr& pod, const ContainerConfig& config,
+                                           const Caller& caller) {
   {
     MutexLock lock(mu_);
-    if (!pod->ready) return FailedPrecondition("pod sandbox \"" + pod->id.str() + "\" is not ready");
+    if (!pod->ready)
+      return FailedPrecondition("pod sandbox \"" + pod->id.str() + "\" is not ready");
     for (const ContainerPtr& other : pod->containers) {
       const ContainerMetadata& m = other->record.config.metadata;
       if (m.name != config.metadata.name || m.attempt != config.metadata.attempt) continue;
@@ -67,7 +77,9 @@ Result<std::string> Manager::MakeContainer(const PodPtr& pod, const ContainerCon
   container->directory = JoinPath(JoinPath(pod->directory, "containers"), container->id.str());
   container->image_hold = LN_TRY(images_.Hold(image->id));
 
-  Rollback undo([](const std::string& what, const Error& error) { log::Err("undo failed", {{"what", what}, {"err", error}}); });
+  Rollback undo([](const std::string& what, const Error& error) {
+    log::Err("undo failed", {{"what", what}, {"err", error}});
+  });
   undo.Add("remove " + container->directory, [&] { return RemoveAll(container->directory); });
   LN_TRY(MakeDirs(container->directory, 0700));
 
@@ -93,9 +105,10 @@ Result<std::string> Manager::MakeContainer(const PodPtr& pod, const ContainerCon
   record.created_at_ns = clock_.WallNanos();
   record.image_id = image->id.str();
   record.image_ref = image->repo_digests.empty() ? image->id.str() : image->repo_digests.front();
-  record.image_name = !image->repo_tags.empty()                  ? image->repo_tags.front()
-                      : !config.image.user_specified_image.empty() ? config.image.user_specified_image
-                                                                   : config.image.image;
+  record.image_name = !image->repo_tags.empty() ? image->repo_tags.front()
+                      : !config.image.user_specified_image.empty()
+                          ? config.image.user_specified_image
+                          : config.image.image;
   record.stop_signal = built.stop_signal;
   record.user = built.user;
   record.config = config;
@@ -109,7 +122,8 @@ Result<std::string> Manager::MakeContainer(const PodPtr& pod, const ContainerCon
   container->spec = std::make_unique<runtime::ContainerSpec>(std::move(built.spec));
 
   MutexLock lock(mu_);
-  if (!pod->ready) return FailedPrecondition("pod sandbox \"" + pod->id.str() + "\" was stopped meanwhile");
+  if (!pod->ready)
+    return FailedPrecondition("pod sandbox \"" + pod->id.str() + "\" was stopped meanwhile");
   undo.Commit();
   container->undelivered = caller.gone();
   pod->containers.push_back(container);
@@ -118,7 +132,8 @@ Result<std::string> Manager::MakeContainer(const PodPtr& pod, const ContainerCon
 }
 
 // After a restart of the daemon: the spec of a container that was created and not yet started.
-Result<std::unique_ptr<runtime::ContainerSpec>> Manager::RebuildSpec(const ContainerEntry& c) const {
+Result<std::unique_ptr<runtime::ContainerSpec>> Manager::RebuildSpec(
+    const ContainerEntry& c) const {
   const std::shared_ptr<const oci::Image> image = images_.Find(c.record.image_id);
   if (!image) return NoImage(c.record.image_id);
   SpecInput input{.config = c.record.config,
@@ -132,7 +147,8 @@ Result<std::unique_ptr<runtime::ContainerSpec>> Manager::RebuildSpec(const Conta
                   .netns_path = c.pod->record.netns_path,
                   .pid_target = {}};
   if (c.record.config.security.namespaces.pid == NsMode::kTarget) {
-    input.pid_target = LN_TRY(CheckPidTarget(*c.pod, c.record.config.security.namespaces.target_id));
+    input.pid_target =
+        LN_TRY(CheckPidTarget(*c.pod, c.record.config.security.namespaces.target_id));
   }
   return std::make_unique<runtime::ContainerSpec>(LN_TRY(BuildContainerSpec(input)).spec);
 }
@@ -169,8 +185,10 @@ Result<void> Manager::StartContainer(const std::string& id, const Caller& caller
       container->record.message = started.error().message();
       record = container->record;
     }
-    auto written = ReplaceFile(JoinPath(container->directory, "container.json"), DumpRecord(record));
-    if (!written) log::Warn("record not written, ignoring", {{"ctr", id}, {"err", written.error()}});
+    auto written =
+        ReplaceFile(JoinPath(container->directory, "container.json"), DumpRecord(record));
+    if (!written)
+      log::Warn("record not written, ignoring", {{"ctr", id}, {"err", written.error()}});
     return std::move(started).error();
   }
   MutexLock lock(mu_);
@@ -195,7 +213,8 @@ Result<void> Manager::KillAndWait(const ContainerEntry& c) {
   MutexLock lock(mu_);
   if (exit) {
     ApplyExit(*container, *exit);
-  } else if (container->phase == ContainerPhase::kRunning && !exit.error().Is(Code::kDeadlineExceeded)) {
+  } else if (container->phase == ContainerPhase::kRunning &&
+             !exit.error().Is(Code::kDeadlineExceeded)) {
     MarkLost(*container);  // nobody knows of it any more: it does not run
   } else if (container->phase == ContainerPhase::kRunning) {
     return std::move(exit).error();
@@ -203,7 +222,8 @@ Result<void> Manager::KillAndWait(const ContainerEntry& c) {
   return Ok();
 }
 
-Result<void> Manager::StopContainer(const std::string& id, std::chrono::seconds timeout, const Caller& /*caller*/) {
+Result<void> Manager::StopContainer(const std::string& id, std::chrono::seconds timeout,
+                                    const Caller& /*caller*/) {
   const ContainerPtr container = FindContainer(id);
   if (!container) return Ok();
   int signal = SIGTERM;
@@ -269,10 +289,13 @@ Result<void> Manager::UpdateContainer(const std::string& id, const Resources& re
   const Resources before = record.config.resources;
   record.config.resources = MergeResources(before, resources);
   if (running) {
-    auto updated = runtime_->UpdateResources(container->pod->id, container->id, BuildResources(record.config.resources));
+    auto updated = runtime_->UpdateResources(container->pod->id, container->id,
+                                             BuildResources(record.config.resources));
     if (!updated) {
-      auto undone = runtime_->UpdateResources(container->pod->id, container->id, BuildResources(before));
-      if (!undone) log::Warn("limits are half changed, ignoring", {{"ctr", id}, {"err", undone.error()}});
+      auto undone =
+          runtime_->UpdateResources(container->pod->id, container->id, BuildResources(before));
+      if (!undone)
+        log::Warn("limits are half changed, ignoring", {{"ctr", id}, {"err", undone.error()}});
       return updated;
     }
   }
@@ -288,7 +311,8 @@ Result<void> Manager::ReopenLog(const std::string& id) {
   if (!container) return NoContainer(id);
   {
     MutexLock lock(mu_);
-    if (container->phase != ContainerPhase::kRunning) return FailedPrecondition("container \"" + id + "\" is not running");
+    if (container->phase != ContainerPhase::kRunning)
+      return FailedPrecondition("container \"" + id + "\" is not running");
   }
   return runtime_->ReopenLog(container->pod->id, container->id);
 }
@@ -305,20 +329,24 @@ Result<std::shared_ptr<const oci::Process>> Manager::ProcessOf(const ContainerPt
   return std::shared_ptr<const oci::Process>(std::move(process));
 }
 
-Result<ExecSyncResult> Manager::ExecSync(const std::string& id, const std::vector<std::string>& command,
+Result<ExecSyncResult> Manager::ExecSync(const std::string& id,
+                                         const std::vector<std::string>& command,
                                          std::chrono::seconds timeout, const Caller& /*caller*/) {
   const ContainerPtr container = FindContainer(id);
   if (!container) return NoContainer(id);
   if (command.empty()) return InvalidArgument("cmd: must not be empty");
   {
     MutexLock lock(mu_);
-    if (container->phase != ContainerPhase::kRunning) return FailedPrecondition("container \"" + id + "\" is not running");
+    if (container->phase != ContainerPhase::kRunning)
+      return FailedPrecondition("container \"" + id + "\" is not running");
   }
   oci::Process process = *LN_TRY(ProcessOf(container));
   process.args = command;
   process.terminal = false;
-  runtime::ExecOutput out = LN_TRY(runtime_->ExecSync(container->pod->id, container->id, process, timeout));
-  return ExecSyncResult{.exit_code = out.exit_code, .out = std::move(out.out), .err = std::move(out.err)};
+  runtime::ExecOutput out =
+      LN_TRY(runtime_->ExecSync(container->pod->id, container->id, process, timeout));
+  return ExecSyncResult{
+      .exit_code = out.exit_code, .out = std::move(out.out), .err = std::move(out.err)};
 }
 
 }  // namespace linnet::pods

@@ -19,7 +19,8 @@ namespace {
 
 constexpr std::size_t kMaxRelativePath = 2000;
 
-// A directory still to be read: `path` below `anchor`. Owners of an anchor: the entries below it that wait.
+// A directory still to be read: `path` below `anchor`. Owners of an anchor: the entries below it
+// that wait.
 struct Pending {
   std::shared_ptr<const UniqueFd> anchor;
   std::string path;
@@ -38,7 +39,8 @@ class Walk {
     if (::fstat(root.get(), &st) != 0) return Error::FromErrno(errno, "stat a layer");
     device_ = st.st_dev;
     Count(st);
-    pending_.push_back({std::make_shared<const UniqueFd>(LN_TRY(OpenAt(root, ".", O_RDONLY | O_DIRECTORY))), "."});
+    pending_.push_back(
+        {std::make_shared<const UniqueFd>(LN_TRY(OpenAt(root, ".", O_RDONLY | O_DIRECTORY))), "."});
     while (!pending_.empty() && usage_.whole) {
       Pending next = std::move(pending_.back());
       pending_.pop_back();
@@ -56,7 +58,8 @@ class Walk {
     if (!fd && fd.error().IsErrno(ENOSYS)) fd = OpenAt(*at.anchor, at.path, kFlags);
     if (!fd) return Tolerate(std::move(fd).error());
     if (at.path.size() > kMaxRelativePath) {
-      at.anchor = std::make_shared<const UniqueFd>(LN_TRY(OpenAt(*fd, ".", O_RDONLY | O_DIRECTORY)));
+      at.anchor =
+          std::make_shared<const UniqueFd>(LN_TRY(OpenAt(*fd, ".", O_RDONLY | O_DIRECTORY)));
       at.path = ".";
     }
     const std::unique_ptr<DIR, CloseDir> dir(::fdopendir(fd->get()));
@@ -65,24 +68,29 @@ class Walk {
     for (;;) {
       errno = 0;
       const dirent* entry = ::readdir(dir.get());
-      if (entry == nullptr) return errno == 0 ? Ok() : Tolerate(Error::FromErrno(errno, "read a directory of a layer"));
+      if (entry == nullptr)
+        return errno == 0 ? Ok() : Tolerate(Error::FromErrno(errno, "read a directory of a layer"));
       const std::string_view name(static_cast<const char*>(entry->d_name));
       if (name == "." || name == "..") continue;
       struct stat st {};
-      if (::fstatat(here.get(), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0) continue;  // gone meanwhile
+      if (::fstatat(here.get(), entry->d_name, &st, AT_SYMLINK_NOFOLLOW) != 0)
+        continue;  // gone meanwhile
       if (st.st_dev != device_) continue;
       if (usage_.inodes >= max_inodes_) {
         usage_.whole = false;
         return Ok();
       }
       Count(st);
-      if (S_ISDIR(st.st_mode)) pending_.push_back({at.anchor, at.path == "." ? std::string(name) : JoinPath(at.path, name)});
+      if (S_ISDIR(st.st_mode))
+        pending_.push_back(
+            {at.anchor, at.path == "." ? std::string(name) : JoinPath(at.path, name)});
     }
   }
 
   // It was removed, or something else has its name now.
   static Result<void> Tolerate(Error error) {
-    const bool moved = error.Is(Code::kNotFound) || error.IsErrno(ENOTDIR) || error.IsErrno(ELOOP) || error.IsErrno(EXDEV);
+    const bool moved = error.Is(Code::kNotFound) || error.IsErrno(ENOTDIR) ||
+                       error.IsErrno(ELOOP) || error.IsErrno(EXDEV);
     return moved ? Ok() : Result<void>(std::move(error));
   }
 
@@ -101,6 +109,8 @@ class Walk {
 
 }  // namespace
 
-Result<TreeUsage> MeasureTree(FdRef root, std::size_t max_inodes) { return Walk(max_inodes).Run(root); }
+Result<TreeUsage> MeasureTree(FdRef root, std::size_t max_inodes) {
+  return Walk(max_inodes).Run(root);
+}
 
 }  // namespace linnet::pods

@@ -15,8 +15,9 @@ struct TreeUsage {
   bool whole = true;         // false: there was more than `max_inodes`
 };
 
-// Follows no link and leaves neither the tree nor its file system, whatever is renamed meanwhile; needs three descriptors at
-// any depth but for one more per 2,000 characters of path. What vanishes on the way is passed over.
+// Follows no link and leaves neither the tree nor its file system, whatever is renamed meanwhile;
+// needs three descriptors at any depth but for one more per 2,000 characters of path. What vanishes
+// on the way is passed over.
 Result<TreeUsage> MeasureTree(FdRef root, std::size_t max_inodes);
 
 }  // namespace linnet::pods

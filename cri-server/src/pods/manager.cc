@@ -24,22 +24,28 @@ std::string PodKey(const PodMetadata& m) {
   return m.name + "_" + m.ns + "_" + m.uid + "_" + std::to_string(m.attempt);
 }
 
-Result<std::unique_ptr<PodManager>> PodManager::Create(const PodManagerOptions& options,
-                                                       const runtime::RuntimeOptions& runtime_options,
-                                                       network::Engine& network, oci::ImageStore& images) {
+Result<std::unique_ptr<PodManager>> PodManager::Create(
+    const PodManagerOptions& options, const runtime::RuntimeOptions& runtime_options,
+    network::Engine& network, oci::ImageStore& images) {
   auto manager = std::make_unique<Manager>(options, network, images);
-  LN_TRY(manager->Start(
-      [&](runtime::RuntimeEvents events) { return runtime::Runtime::Create(runtime_options, std::move(events)); }));
+  LN_TRY(manager->Start([&](runtime::RuntimeEvents events) {
+    return runtime::Runtime::Create(runtime_options, std::move(events));
+  }));
   return std::unique_ptr<PodManager>(std::move(manager));
 }
 
 Manager::Manager(PodManagerOptions options, network::Engine& network, oci::ImageStore& images)
-    : options_(std::move(options)), pods_dir_(JoinPath(options_.root, "pods")), network_(network), images_(images) {}
+    : options_(std::move(options)),
+      pods_dir_(JoinPath(options_.root, "pods")),
+      network_(network),
+      images_(images) {}
 
 Result<void> Manager::Start(const RuntimeFactory& make_runtime) {
   LN_TRY(MakeDirs(pods_dir_, 0700));
   runtime::RuntimeEvents events;
-  events.on_exit = [this](const PodId& pod, const runtime::ContainerExit& exit) { OnExit(pod, exit); };
+  events.on_exit = [this](const PodId& pod, const runtime::ContainerExit& exit) {
+    OnExit(pod, exit);
+  };
   events.on_keeper_lost = [this](const PodId& pod) { OnKeeperLost(pod); };
   runtime_ = LN_TRY(make_runtime(std::move(events)));
   return Ok();
@@ -68,7 +74,8 @@ Result<std::string> Manager::SingleFlight(const std::string& key, const Caller& 
       while (!flight->done) {
         if (caller.deadline == Deadline::max()) {
           flight_done_.Wait(mu_);
-        } else if (flight_done_.WaitUntil(mu_, caller.deadline) == std::cv_status::timeout && !flight->done) {
+        } else if (flight_done_.WaitUntil(mu_, caller.deadline) == std::cv_status::timeout &&
+                   !flight->done) {
           return Error(Code::kDeadlineExceeded, "\"" + key + "\" is still being made");
         }
       }
@@ -98,13 +105,15 @@ Result<PodStatus> Manager::GetPod(const std::string& id) const {
     status.ips = pod->record.ips;
     status.netns_path = pod->record.netns_path;
   }
-  if (const auto attachment = network_.Find(pod->id)) status.cni_result_json = attachment->result_json;
+  if (const auto attachment = network_.Find(pod->id))
+    status.cni_result_json = attachment->result_json;
   return status;
 }
 
 bool Manager::Matches(const PodEntry& pod, const PodFilter& filter) const {
   if (!filter.id.empty() && !pod.id.str().starts_with(filter.id)) return false;
-  if (filter.state && *filter.state != (pod.ready ? PodState::kReady : PodState::kNotReady)) return false;
+  if (filter.state && *filter.state != (pod.ready ? PodState::kReady : PodState::kNotReady))
+    return false;
   return HasLabels(pod.record.config.labels, filter.labels);
 }
 
@@ -210,7 +219,8 @@ void Manager::OnExit(const PodId& pod, const runtime::ContainerExit& exit) {
     MutexLock lock(mu_);
     ApplyExit(*container, exit);
   }
-  log::Info("container exited", {{"pod", pod}, {"ctr", exit.id}, {"code", exit.exit_code}, {"oom", exit.oom_killed}});
+  log::Info("container exited",
+            {{"pod", pod}, {"ctr", exit.id}, {"code", exit.exit_code}, {"oom", exit.oom_killed}});
 }
 
 void Manager::OnKeeperLost(const PodId& id) {

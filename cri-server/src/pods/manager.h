@@ -2,7 +2,8 @@
 //
 //   PodEntry::op_mu        stop and remove of one pod, one after another
 //   ContainerEntry::op_mu  start and remove of one container, one after another
-//   Manager::mu_           everything in memory; held for moments, never across a system call that can block
+//   Manager::mu_           everything in memory; held for moments, never across a system call that
+//   can block
 #pragma once
 
 #include <atomic>
@@ -11,9 +12,10 @@
 #include <unordered_map>
 #include <vector>
 
-#include "cpu_meter.h"
 #include "linnet/base/mutex.h"
 #include "linnet/pods/pod_manager.h"
+
+#include "cpu_meter.h"
 #include "record.h"
 
 namespace linnet::pods {
@@ -35,8 +37,8 @@ struct ContainerEntry {
   std::int64_t started_at_ns = 0;
   bool removed = false;
   bool undelivered = false;
-  std::unique_ptr<runtime::ContainerSpec> spec;       // until it was started
-  std::shared_ptr<const oci::Process> process;        // for exec; loaded from config.json after a restart
+  std::unique_ptr<runtime::ContainerSpec> spec;  // until it was started
+  std::shared_ptr<const oci::Process> process;  // for exec; loaded from config.json after a restart
   std::shared_ptr<const void> image_hold;
   CpuMeter cpu;
   std::optional<LayerUsage> layer;  // as last counted
@@ -51,8 +53,8 @@ struct PodEntry {
   // Guarded by Manager::mu_.
   PodRecord record;
   network::PodNetns netns;
-  bool ready = false;        // READY for clients
-  bool torn_down = false;    // network, keeper and cgroups are gone
+  bool ready = false;      // READY for clients
+  bool torn_down = false;  // network, keeper and cgroups are gone
   bool removed = false;
   bool undelivered = false;
   std::vector<std::shared_ptr<ContainerEntry>> containers;
@@ -63,7 +65,8 @@ class Manager final : public PodManager {
  public:
   Manager(PodManagerOptions options, network::Engine& network, oci::ImageStore& images);
   // Runtime::Create, or a test's fake.
-  using RuntimeFactory = std::function<Result<std::unique_ptr<runtime::Runtime>>(runtime::RuntimeEvents)>;
+  using RuntimeFactory =
+      std::function<Result<std::unique_ptr<runtime::Runtime>>(runtime::RuntimeEvents)>;
   Result<void> Start(const RuntimeFactory& make_runtime);
 
   Result<void> Recover() override;
@@ -75,7 +78,8 @@ class Manager final : public PodManager {
   Result<std::string> CreateContainer(const std::string& pod_id, const ContainerConfig& config,
                                       const Caller& caller) override;
   Result<void> StartContainer(const std::string& id, const Caller& caller) override;
-  Result<void> StopContainer(const std::string& id, std::chrono::seconds timeout, const Caller& caller) override;
+  Result<void> StopContainer(const std::string& id, std::chrono::seconds timeout,
+                             const Caller& caller) override;
   Result<void> RemoveContainer(const std::string& id, const Caller& caller) override;
   Result<ContainerStatus> GetContainer(const std::string& id) const override;
   std::vector<ContainerStatus> ListContainers(const ContainerFilter& filter) const override;
@@ -83,8 +87,10 @@ class Manager final : public PodManager {
   Result<void> ReopenLog(const std::string& id) override;
   Result<ExecSyncResult> ExecSync(const std::string& id, const std::vector<std::string>& command,
                                   std::chrono::seconds timeout, const Caller& caller) override;
-  Result<std::unique_ptr<runtime::ExecSession>> Exec(const std::string& id, const ExecRequest& request) override;
-  Result<runtime::Attachment> Attach(const std::string& id, const runtime::AttachSpec& spec) override;
+  Result<std::unique_ptr<runtime::ExecSession>> Exec(const std::string& id,
+                                                     const ExecRequest& request) override;
+  Result<runtime::Attachment> Attach(const std::string& id,
+                                     const runtime::AttachSpec& spec) override;
   Result<UniqueFd> OpenSocket(const std::string& pod_id, Family family) override;
   Result<ContainerStats> GetContainerStats(const std::string& id) override;
   std::vector<ContainerStats> ListContainerStats(const ContainerFilter& filter) override;
@@ -105,10 +111,12 @@ class Manager final : public PodManager {
   PodPtr FindPod(const std::string& id) const LN_EXCLUDES(mu_);
   ContainerPtr FindContainer(const std::string& id) const LN_EXCLUDES(mu_);
   bool Matches(const PodEntry& pod, const PodFilter& filter) const LN_REQUIRES(mu_);
-  bool Matches(const ContainerEntry& container, const ContainerFilter& filter) const LN_REQUIRES(mu_);
+  bool Matches(const ContainerEntry& container, const ContainerFilter& filter) const
+      LN_REQUIRES(mu_);
   // Joins a flight of the same key, or runs `make` as its leader.
   Result<std::string> SingleFlight(const std::string& key, const Caller& caller,
-                                   const std::function<Result<std::string>()>& make) LN_EXCLUDES(mu_);
+                                   const std::function<Result<std::string>()>& make)
+      LN_EXCLUDES(mu_);
 
   // pod_verbs.cc
   Result<std::string> MakePod(const PodConfig& config, const Caller& caller);
@@ -126,14 +134,17 @@ class Manager final : public PodManager {
   Result<PodStats> StatsOf(const PodPtr& pod) LN_EXCLUDES(mu_);
   std::optional<LayerUsage> LayerUsageOf(const ContainerPtr& container) LN_EXCLUDES(mu_);
   // `stats[i]` is of `pods[i]`.
-  void AddInterfaces(const std::vector<PodPtr>& pods, std::vector<PodStats>& stats) const LN_EXCLUDES(mu_);
+  void AddInterfaces(const std::vector<PodPtr>& pods, std::vector<PodStats>& stats) const
+      LN_EXCLUDES(mu_);
 
   // container_verbs.cc
-  Result<std::string> MakeContainer(const PodPtr& pod, const ContainerConfig& config, const Caller& caller);
+  Result<std::string> MakeContainer(const PodPtr& pod, const ContainerConfig& config,
+                                    const Caller& caller);
   Result<ContainerId> CheckPidTarget(const PodEntry& pod, const std::string& target) const;
   Result<void> RemoveContainerLocked(const ContainerPtr& container);
   Result<void> KillAndWait(const ContainerEntry& container);
-  Result<std::unique_ptr<runtime::ContainerSpec>> RebuildSpec(const ContainerEntry& container) const;
+  Result<std::unique_ptr<runtime::ContainerSpec>> RebuildSpec(
+      const ContainerEntry& container) const;
   Result<std::shared_ptr<const oci::Process>> ProcessOf(const ContainerPtr& container);
   ContainerStatus StatusOf(const ContainerEntry& container) const LN_REQUIRES(mu_);
   void ApplyExit(ContainerEntry& container, const runtime::ContainerExit& exit) LN_REQUIRES(mu_);

@@ -52,12 +52,15 @@ std::string PodHostname(const PodConfig& config) {
   return config.metadata.name.substr(0, 63);
 }
 
-Result<void> WritePodFiles(const std::string& pod_dir, const PodConfig& config, const std::vector<std::string>& ips) {
+Result<void> WritePodFiles(const std::string& pod_dir, const PodConfig& config,
+                           const std::vector<std::string>& ips) {
   const std::string hostname = PodHostname(config);
   const bool node = config.namespaces.network == NsMode::kNode;
-  LN_TRY(ReplaceFile(JoinPath(pod_dir, "resolv.conf"), config.dns ? ResolvConf(*config.dns) : HostFile("/etc/resolv.conf"),
+  LN_TRY(ReplaceFile(JoinPath(pod_dir, "resolv.conf"),
+                     config.dns ? ResolvConf(*config.dns) : HostFile("/etc/resolv.conf"),
                      kReadable));
-  LN_TRY(ReplaceFile(JoinPath(pod_dir, "hosts"), node ? HostFile("/etc/hosts") : HostsFile(hostname, ips), kReadable));
+  LN_TRY(ReplaceFile(JoinPath(pod_dir, "hosts"),
+                     node ? HostFile("/etc/hosts") : HostsFile(hostname, ips), kReadable));
   return ReplaceFile(JoinPath(pod_dir, "hostname"), hostname + "\n", kReadable);
 }
 

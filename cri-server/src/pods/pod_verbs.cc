@@ -4,6 +4,7 @@
 #include "linnet/base/file.h"
 #include "linnet/base/log.h"
 #include "linnet/base/rollback.h"
+
 #include "manager.h"
 #include "pod_files.h"
 #include "validate.h"
@@ -22,7 +23,9 @@ runtime::NamespaceMode ToRuntime(NsMode mode) {
   }
 }
 
-void LogUndoFailure(const std::string& what, const Error& error) { log::Err("undo failed", {{"what", what}, {"err", error}}); }
+void LogUndoFailure(const std::string& what, const Error& error) {
+  log::Err("undo failed", {{"what", what}, {"err", error}});
+}
 
 // Two steps side by side; both end before this returns.
 template <class A, class B>
@@ -42,12 +45,14 @@ Result<void> Manager::WritePodRecord(const PodEntry& pod) const {
 
 void Manager::NoteStage(const PodEntry& pod) const {
   auto written = WritePodRecord(pod);
-  if (!written) log::Warn("pod record not written, ignoring", {{"pod", pod.id}, {"err", written.error()}});
+  if (!written)
+    log::Warn("pod record not written, ignoring", {{"pod", pod.id}, {"err", written.error()}});
 }
 
 Result<std::string> Manager::RunPod(const PodConfig& config, const Caller& caller) {
   LN_TRY(ValidatePod(config, options_.runtime_handlers));
-  return SingleFlight("pod " + PodKey(config.metadata), caller, [&] { return MakePod(config, caller); });
+  return SingleFlight("pod " + PodKey(config.metadata), caller,
+                      [&] { return MakePod(config, caller); });
 }
 
 Result<std::string> Manager::MakePod(const PodConfig& config, const Caller& caller) {
@@ -57,7 +62,8 @@ Result<std::string> Manager::MakePod(const PodConfig& config, const Caller& call
     if (const auto found = pods_by_key_.find(key); found != pods_by_key_.end()) {
       const PodPtr& pod = found->second;
       if (!pod->undelivered || !pod->ready) {
-        return AlreadyExists("pod \"" + key + "\" exists already: " + pod->id.str() + " (remove it, or use another attempt)");
+        return AlreadyExists("pod \"" + key + "\" exists already: " + pod->id.str() +
+                             " (remove it, or use another attempt)");
       }
       pod->undelivered = caller.gone();
       return pod->id.str();
@@ -94,9 +100,15 @@ Result<void> Manager::BringUp(PodEntry& pod, const Caller& caller) {
   const PodConfig& config = pod.record.config;
   const bool own_network = config.namespaces.network == NsMode::kPod;
   const bool own_users = config.namespaces.userns && config.namespaces.userns->mode == NsMode::kPod;
-  if (!config.log_directory.empty()) LN_TRY_CTX(MakeDirs(config.log_directory, 0755), "log_directory");
+  if (!config.log_directory.empty())
+    LN_TRY_CTX(MakeDirs(config.log_directory, 0755), "log_directory");
 
-  runtime::PodSpec spec{.id = pod.id, .uid_mappings = {}, .gid_mappings = {}, .hostname = {}, .sysctls = {}, .cgroup_parent = {}};
+  runtime::PodSpec spec{.id = pod.id,
+                        .uid_mappings = {},
+                        .gid_mappings = {},
+                        .hostname = {},
+                        .sysctls = {},
+                        .cgroup_parent = {}};
   spec.network = ToRuntime(config.namespaces.network);
   spec.ipc = ToRuntime(config.namespaces.ipc);
   spec.pid = ToRuntime(config.namespaces.pid);
@@ -108,11 +120,13 @@ Result<void> Manager::BringUp(PodEntry& pod, const Caller& caller) {
   spec.sysctls.assign(config.sysctls.begin(), config.sysctls.end());
   spec.cgroup_parent = config.cgroup_parent;
 
-  network::AttachRequest request{.pod = pod.id, .netns_path = {}, .ports = {}, .args = {}, .cgroup_path = {}};
+  network::AttachRequest request{
+      .pod = pod.id, .netns_path = {}, .ports = {}, .args = {}, .cgroup_path = {}};
   for (const PodPort& port : config.ports) {
     if (port.host_port == 0 || !own_network) continue;
-    request.ports.push_back({static_cast<std::uint16_t>(port.host_port), static_cast<std::uint16_t>(port.container_port),
-                             port.protocol, port.host_ip});
+    request.ports.push_back({static_cast<std::uint16_t>(port.host_port),
+                             static_cast<std::uint16_t>(port.container_port), port.protocol,
+                             port.host_ip});
   }
   request.args = {{"IgnoreUnknown", "1"},
                   {"K8S_POD_NAMESPACE", config.metadata.ns},
@@ -126,7 +140,8 @@ Result<void> Manager::BringUp(PodEntry& pod, const Caller& caller) {
     request.netns = pod.netns.fd;
     request.netns_path = pod.netns.path;
     const network::Attachment attachment = LN_TRY(network_.Attach(request));
-    for (const Cidr& address : attachment.addresses) pod.record.ips.push_back(address.address().str());
+    for (const Cidr& address : attachment.addresses)
+      pod.record.ips.push_back(address.address().str());
     return Ok();
   };
 
@@ -148,7 +163,8 @@ Result<void> Manager::BringUp(PodEntry& pod, const Caller& caller) {
   return WritePodFiles(pod.directory, config, pod.record.ips);
 }
 
-// Everything the kernel holds of the pod. Visits all of it; the first error is returned. May be repeated.
+// Everything the kernel holds of the pod. Visits all of it; the first error is returned. May be
+// repeated.
 Result<void> Manager::TearDown(PodEntry& pod) {
   Result<void> first;
   const auto note = [&first, &pod](const char* what, Result<void> result) {
@@ -178,8 +194,8 @@ Result<void> Manager::StopPod(const std::string& id, const Caller& /*caller*/) {
     pod->record.stage = PodStage::kNotReady;
     containers = pod->containers;
   }
-  // Before the first act: a daemon that is killed from here on must not take the pod for a ready one again. A full disk
-  // must not keep pods from going, though.
+  // Before the first act: a daemon that is killed from here on must not take the pod for a ready
+  // one again. A full disk must not keep pods from going, though.
   NoteStage(*pod);
   // All are told first, then waited for: the wait is that of the slowest, not the sum.
   for (const ContainerPtr& container : containers) {
@@ -189,7 +205,9 @@ Result<void> Manager::StopPod(const std::string& id, const Caller& /*caller*/) {
       MutexLock lock(mu_);
       running = container->phase == ContainerPhase::kRunning;
     }
-    if (running) (void)runtime_->Signal(pod->id, container->id, SIGKILL);  // gone already is fine: the wait below tells
+    if (running)
+      (void)runtime_->Signal(pod->id, container->id,
+                             SIGKILL);  // gone already is fine: the wait below tells
   }
   Result<void> killed;
   for (const ContainerPtr& container : containers) {

@@ -1,9 +1,11 @@
 #include "record.h"
 
-#include "archive.h"
 #include "linnet/base/text.h"
 
-// The descriptions stand in the namespaces of their types: argument-dependent lookup finds them from the archive.
+#include "archive.h"
+
+// The descriptions stand in the namespaces of their types: argument-dependent lookup finds them
+// from the archive.
 namespace linnet::oci {
 
 template <class A>
@@ -228,8 +230,10 @@ namespace {
 
 template <class Record>
 std::string Dump(const Record& record) {
-  // The archive takes what it writes by reference because it reads by reference too; nothing is changed here.
-  return DumpJson(JsonWriter::Encode(const_cast<Record&>(record)));  // NOLINT(cppcoreguidelines-pro-type-const-cast)
+  // The archive takes what it writes by reference because it reads by reference too; nothing is
+  // changed here.
+  return DumpJson(JsonWriter::Encode(
+      const_cast<Record&>(record)));  // NOLINT(cppcoreguidelines-pro-type-const-cast)
 }
 
 template <class Record>
@@ -237,7 +241,8 @@ Result<Record> Parse(std::string_view text) {
   const Json json = LN_TRY(ParseJson(text));
   Record record;
   LN_TRY(JsonReader::Decode(JsonView(json), record));
-  if (record.version != 1) return FailedPrecondition("record version " + std::to_string(record.version) + " is not known");
+  if (record.version != 1)
+    return FailedPrecondition("record version " + std::to_string(record.version) + " is not known");
   if (record.id.empty()) return Error(Code::kDataLoss, "record has no id");
   return record;
 }
@@ -247,6 +252,8 @@ Result<Record> Parse(std::string_view text) {
 std::string DumpRecord(const PodRecord& record) { return Dump(record); }
 std::string DumpRecord(const ContainerRecord& record) { return Dump(record); }
 Result<PodRecord> ParsePodRecord(std::string_view text) { return Parse<PodRecord>(text); }
-Result<ContainerRecord> ParseContainerRecord(std::string_view text) { return Parse<ContainerRecord>(text); }
+Result<ContainerRecord> ParseContainerRecord(std::string_view text) {
+  return Parse<ContainerRecord>(text);
+}
 
 }  // namespace linnet::pods

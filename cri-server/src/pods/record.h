@@ -1,12 +1,13 @@
 // What the disk remembers of a pod and of a container.
 //
-//   <root>/pods/<pod>/pod.json                             written before the first kernel object, and at each state
-//   <root>/pods/<pod>/{hosts,hostname,resolv.conf}         bind-mounted into the containers
-//   <root>/pods/<pod>/containers/<id>/container.json       written when the container has been created
-//   <root>/pods/<pod>/containers/<id>/{config.json,upper,work}
-//   …/<id>/ exit record, written by the keeper (runtime::ReadExitRecord)
+//   <root>/pods/<pod>/pod.json                             written before the first kernel object,
+//   and at each state <root>/pods/<pod>/{hosts,hostname,resolv.conf}         bind-mounted into the
+//   containers <root>/pods/<pod>/containers/<id>/container.json       written when the container
+//   has been created <root>/pods/<pod>/containers/<id>/{config.json,upper,work} …/<id>/ exit
+//   record, written by the keeper (runtime::ReadExitRecord)
 //
-// Records are replaced atomically, without fsync: a torn or empty one is a dead pod, undone by owner.
+// Records are replaced atomically, without fsync: a torn or empty one is a dead pod, undone by
+// owner.
 #pragma once
 
 #include <cstdint>
@@ -20,8 +21,8 @@ namespace linnet::pods {
 //   kCreating ──▶ kReady ──▶ kNotReady ──▶ kRemoving ──▶ (no record)
 //       └──────────────────────▲ (undone: no record)
 //
-// kNotReady is written before the first act of a stop: recovery stops such a pod again, which costs nothing where all is
-// gone already.
+// kNotReady is written before the first act of a stop: recovery stops such a pod again, which costs
+// nothing where all is gone already.
 enum class PodStage : std::uint8_t { kCreating = 0, kReady = 1, kNotReady = 2, kRemoving = 3 };
 
 struct PodRecord {

@@ -3,6 +3,7 @@
 
 #include "linnet/base/file.h"
 #include "linnet/base/log.h"
+
 #include "manager.h"
 
 namespace linnet::pods {
@@ -13,9 +14,12 @@ constexpr auto kAdoptTimeout = std::chrono::seconds(5);
 }  // namespace
 
 // Nothing is known of the pod but its name: everything is undone by owner.
-void Manager::Discard(const PodId& id, const std::string& directory, const std::string& cgroup_parent) {
+void Manager::Discard(const PodId& id, const std::string& directory,
+                      const std::string& cgroup_parent) {
   const auto note = [&id](const char* what, const Result<void>& result) {
-    if (!result) log::Warn("left-over not removed, ignoring", {{"pod", id}, {"what", what}, {"err", result.error()}});
+    if (!result)
+      log::Warn("left-over not removed, ignoring",
+                {{"pod", id}, {"what", what}, {"err", result.error()}});
   };
   note("network", network_.Detach(id));
   note("processes", runtime_->RemovePod(id, cgroup_parent));
@@ -32,10 +36,13 @@ void Manager::LoadContainers(const PodPtr& pod) {
     const std::string directory = JoinPath(dir, name);
     auto id = ContainerId::Parse(name);
     auto text = ReadFile(JoinPath(directory, "container.json"));
-    auto record = text ? ParseContainerRecord(*text) : Result<ContainerRecord>(std::move(text).error());
+    auto record =
+        text ? ParseContainerRecord(*text) : Result<ContainerRecord>(std::move(text).error());
     if (!id || !record || record->id != name) {
       auto removed = RemoveAll(directory);
-      if (!removed) log::Warn("half-made container not removed, ignoring", {{"ctr", name}, {"err", removed.error()}});
+      if (!removed)
+        log::Warn("half-made container not removed, ignoring",
+                  {{"ctr", name}, {"err", removed.error()}});
       continue;
     }
     auto container = std::make_shared<ContainerEntry>(*std::move(id));
@@ -57,7 +64,8 @@ void Manager::LoadContainers(const PodPtr& pod) {
 void Manager::AdoptOrBury(const PodPtr& pod, const std::string& boot_id) {
   Result<std::vector<runtime::ContainerInfo>> alive = NotFound("from before the last boot");
   const bool was_ready = pod->record.stage == PodStage::kReady;
-  if (was_ready && pod->record.boot_id == boot_id) alive = runtime_->AdoptPod(pod->id, clock_.Now() + kAdoptTimeout);
+  if (was_ready && pod->record.boot_id == boot_id)
+    alive = runtime_->AdoptPod(pod->id, clock_.Now() + kAdoptTimeout);
   if (alive && pod->record.config.namespaces.network == NsMode::kPod) {
     auto netns = network_.OpenNetns(pod->id);
     if (netns) {
@@ -107,7 +115,8 @@ void Manager::LoadPod(const std::string& name, const std::string& boot_id) {
   }
   auto text = ReadFile(JoinPath(directory, "pod.json"));
   auto record = text ? ParsePodRecord(*text) : Result<PodRecord>(std::move(text).error());
-  if (!record || record->id != name || record->stage == PodStage::kCreating || record->stage == PodStage::kRemoving) {
+  if (!record || record->id != name || record->stage == PodStage::kCreating ||
+      record->stage == PodStage::kRemoving) {
     Discard(*id, directory, record ? record->cgroup_parent : std::string());
     return;
   }
@@ -128,7 +137,8 @@ Result<void> Manager::Recover() {
 
   std::vector<PodId> known;     // their network stays
   std::vector<PodId> alive;     // their processes stay
-  std::vector<PodPtr> to_stop;  // lost, stopped or half stopped: what is left of them goes now, not at the client's leisure
+  std::vector<PodPtr> to_stop;  // lost, stopped or half stopped: what is left of them goes now, not
+                                // at the client's leisure
   {
     MutexLock lock(mu_);
     for (const auto& [id, pod] : pods_) {

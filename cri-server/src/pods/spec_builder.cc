@@ -7,12 +7,14 @@
 #include "linnet/base/file.h"
 #include "linnet/base/text.h"
 #include "linnet/runtime/security.h"
+
 #include "pod_files.h"
 
 namespace linnet::pods {
 namespace {
 
-constexpr const char* kDefaultPath = "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+constexpr const char* kDefaultPath =
+    "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
 runtime::NamespaceMode ToRuntime(NsMode mode) {
   switch (mode) {
@@ -37,9 +39,11 @@ std::size_t PathDepth(const std::string& path) {
   return static_cast<std::size_t>(std::count(clean.begin(), clean.end(), '/'));
 }
 
-// --------------------------------------------------------------------------------------------------- mounts
+// ---------------------------------------------------------------------------------------------------
+// mounts
 
-// The optional fields of the mount that holds `path`, from /proc/self/mountinfo ("shared:5 master:1").
+// The optional fields of the mount that holds `path`, from /proc/self/mountinfo ("shared:5
+// master:1").
 Result<std::string> PropagationOf(const std::string& path) {
   const std::string table = LN_TRY(ReadFile("/proc/self/mountinfo"));
   std::string best;
@@ -81,16 +85,19 @@ Result<oci::Mount> BindMount(const Mount& mount, std::size_t i) {
       out.options.emplace_back("rprivate");
       break;
     case Propagation::kHostToContainer:
-      if (propagation.find("shared:") == std::string::npos && propagation.find("master:") == std::string::npos) {
-        return FailedPrecondition(field + ".propagation: HOST_TO_CONTAINER needs a source on a shared or slave mount, " +
-                                  out.source + " is private");
+      if (propagation.find("shared:") == std::string::npos &&
+          propagation.find("master:") == std::string::npos) {
+        return FailedPrecondition(
+            field + ".propagation: HOST_TO_CONTAINER needs a source on a shared or slave mount, " +
+            out.source + " is private");
       }
       out.options.emplace_back("rslave");
       break;
     case Propagation::kBidirectional:
       if (propagation.find("shared:") == std::string::npos) {
-        return FailedPrecondition(field + ".propagation: BIDIRECTIONAL needs a source on a shared mount, " + out.source +
-                                  " is not");
+        return FailedPrecondition(field +
+                                  ".propagation: BIDIRECTIONAL needs a source on a shared mount, " +
+                                  out.source + " is not");
       }
       out.options.emplace_back("rshared");
       break;
@@ -127,11 +134,14 @@ Result<void> AddMounts(const SpecInput& in, oci::Spec& spec) {
     if (mount.destination == "/dev/shm" && in.pod.namespaces.ipc == NsMode::kNode) {
       mount = FileMount("/dev/shm", "/dev/shm", false);
     }
-    if (mount.destination == "/dev/mqueue" && in.pod.namespaces.ipc == NsMode::kNode && HasUserNamespace(in.pod)) {
+    if (mount.destination == "/dev/mqueue" && in.pod.namespaces.ipc == NsMode::kNode &&
+        HasUserNamespace(in.pod)) {
       mount = FileMount("/dev/mqueue", "/dev/mqueue", false);
     }
-    // sysfs shows the namespace of whoever mounts it: with the node's network under a user namespace it cannot be mounted.
-    if (mount.destination == "/sys" && in.pod.namespaces.network == NsMode::kNode && HasUserNamespace(in.pod)) {
+    // sysfs shows the namespace of whoever mounts it: with the node's network under a user
+    // namespace it cannot be mounted.
+    if (mount.destination == "/sys" && in.pod.namespaces.network == NsMode::kNode &&
+        HasUserNamespace(in.pod)) {
       mount = FileMount("/sys", "/sys", true);
       mount.options = {"rbind", "rslave", "rro"};
     }
@@ -139,23 +149,27 @@ Result<void> AddMounts(const SpecInput& in, oci::Spec& spec) {
     spec.mounts.push_back(std::move(mount));
   }
   const bool readonly = security.readonly_rootfs;
-  for (const auto& [file, destination] : {std::pair("resolv.conf", "/etc/resolv.conf"), std::pair("hosts", "/etc/hosts"),
-                                         std::pair("hostname", "/etc/hostname")}) {
-    if (!taken.contains(destination)) spec.mounts.push_back(FileMount(JoinPath(in.pod_dir, file), destination, readonly));
+  for (const auto& [file, destination] :
+       {std::pair("resolv.conf", "/etc/resolv.conf"), std::pair("hosts", "/etc/hosts"),
+        std::pair("hostname", "/etc/hostname")}) {
+    if (!taken.contains(destination))
+      spec.mounts.push_back(FileMount(JoinPath(in.pod_dir, file), destination, readonly));
   }
 
   std::vector<std::size_t> order(in.config.mounts.size());
   for (std::size_t i = 0; i < order.size(); ++i) order[i] = i;
   std::stable_sort(order.begin(), order.end(), [&](std::size_t a, std::size_t b) {
-    return PathDepth(in.config.mounts[a].container_path) < PathDepth(in.config.mounts[b].container_path);
+    return PathDepth(in.config.mounts[a].container_path) <
+           PathDepth(in.config.mounts[b].container_path);
   });
   bool slave = false;
   bool shared = false;
   for (const std::size_t i : order) {
     const Mount& mount = in.config.mounts[i];
     if (mount.image) {
-      return Error(Code::kUnimplemented, "ImageVolumeMountFailed: mounts[" + std::to_string(i) +
-                                             "].image: image volumes are not supported by this version");
+      return Error(Code::kUnimplemented,
+                   "ImageVolumeMountFailed: mounts[" + std::to_string(i) +
+                       "].image: image volumes are not supported by this version");
     }
     spec.mounts.push_back(LN_TRY(BindMount(mount, i)));
     slave = slave || mount.propagation == Propagation::kHostToContainer;
@@ -169,9 +183,11 @@ Result<void> AddMounts(const SpecInput& in, oci::Spec& spec) {
   return Ok();
 }
 
-// ------------------------------------------------------------------------------------------------- security
+// -------------------------------------------------------------------------------------------------
+// security
 
-Result<std::optional<oci::Seccomp>> BuildSeccomp(const SecurityContext& security, const oci::Capabilities& caps) {
+Result<std::optional<oci::Seccomp>> BuildSeccomp(const SecurityContext& security,
+                                                 const oci::Capabilities& caps) {
   if (security.privileged || !security.seccomp) return std::optional<oci::Seccomp>();
   switch (security.seccomp->type) {
     case ProfileType::kUnconfined:
@@ -184,10 +200,12 @@ Result<std::optional<oci::Seccomp>> BuildSeccomp(const SecurityContext& security
   std::string path = security.seccomp->localhost_ref;
   if (path.starts_with("localhost/")) path = path.substr(10);
   if (path.empty() || path.front() != '/') {
-    return InvalidArgument("security_context.seccomp.localhost_ref: \"" + path + "\" is not an absolute path");
+    return InvalidArgument("security_context.seccomp.localhost_ref: \"" + path +
+                           "\" is not an absolute path");
   }
   const std::string text = LN_TRY_CTX(ReadFile(path), "security_context.seccomp.localhost_ref");
-  return std::optional<oci::Seccomp>(LN_TRY_CTX(runtime::ParseSeccompProfile(text, caps.bounding), path));
+  return std::optional<oci::Seccomp>(
+      LN_TRY_CTX(runtime::ParseSeccompProfile(text, caps.bounding), path));
 }
 
 struct UserChoice {
@@ -211,15 +229,19 @@ Result<UserChoice> ChooseUser(const SpecInput& in, const runtime::RootFs& rootfs
   out.home = resolved.home;
   out.user.uid = resolved.uid;
   out.user.gid = s.run_as_group ? static_cast<std::uint32_t>(*s.run_as_group) : resolved.gid;
-  // The primary group is always among the supplementary ones: a process that drops it must not gain what the group is denied.
+  // The primary group is always among the supplementary ones: a process that drops it must not gain
+  // what the group is denied.
   std::set<std::uint32_t> groups = {out.user.gid};
-  for (const std::int64_t gid : s.supplemental_groups) groups.insert(static_cast<std::uint32_t>(gid));
-  if (s.groups_policy == GroupsPolicy::kMerge) groups.insert(resolved.groups.begin(), resolved.groups.end());
+  for (const std::int64_t gid : s.supplemental_groups)
+    groups.insert(static_cast<std::uint32_t>(gid));
+  if (s.groups_policy == GroupsPolicy::kMerge)
+    groups.insert(resolved.groups.begin(), resolved.groups.end());
   out.user.additional_gids.assign(groups.begin(), groups.end());
   return out;
 }
 
-// The container's namespaces as config.json shows them; the runtime goes by ContainerSpec and PodSpec.
+// The container's namespaces as config.json shows them; the runtime goes by ContainerSpec and
+// PodSpec.
 void AddNamespaces(const SpecInput& in, oci::Spec& spec) {
   spec.namespaces.push_back({"mount", ""});
   const NamespaceOptions& ns = in.pod.namespaces;
@@ -247,37 +269,45 @@ Result<void> AddDevices(const SpecInput& in, oci::Spec& spec) {
   runtime::AddDefaultDevices(spec);
   for (std::size_t i = 0; i < in.config.devices.size(); ++i) {
     const Device& device = in.config.devices[i];
-    LN_TRY_CTX(runtime::AddHostDevice(spec, device.host_path, device.container_path, device.permissions),
-               "devices[" + std::to_string(i) + "]");
+    LN_TRY_CTX(
+        runtime::AddHostDevice(spec, device.host_path, device.container_path, device.permissions),
+        "devices[" + std::to_string(i) + "]");
   }
   if (!in.config.cdi_devices.empty()) {
-    return Error(Code::kUnimplemented, "CDI_devices: \"" + in.config.cdi_devices[0] + "\": CDI is not supported by this version");
+    return Error(Code::kUnimplemented, "CDI_devices: \"" + in.config.cdi_devices[0] +
+                                           "\": CDI is not supported by this version");
   }
   return Ok();
 }
 
 }  // namespace
 
-Result<std::vector<std::string>> BuildArgs(const ContainerConfig& config, const oci::ImageConfig& image) {
-  // Kubernetes' rule: command replaces the entrypoint and drops the image's cmd; args replace only the cmd.
+Result<std::vector<std::string>> BuildArgs(const ContainerConfig& config,
+                                           const oci::ImageConfig& image) {
+  // Kubernetes' rule: command replaces the entrypoint and drops the image's cmd; args replace only
+  // the cmd.
   std::vector<std::string> out = config.command.empty() ? image.entrypoint : config.command;
-  const std::vector<std::string>& rest = !config.args.empty() || !config.command.empty() ? config.args : image.cmd;
+  const std::vector<std::string>& rest =
+      !config.args.empty() || !config.command.empty() ? config.args : image.cmd;
   out.insert(out.end(), rest.begin(), rest.end());
   if (out.empty()) {
-    return InvalidArgument("command: neither the container nor image \"" + config.image.image + "\" names a command");
+    return InvalidArgument("command: neither the container nor image \"" + config.image.image +
+                           "\" names a command");
   }
   for (const std::string& arg : out) {
-    if (arg.find('\0') != std::string::npos) return InvalidArgument("command: an argument holds a NUL byte");
+    if (arg.find('\0') != std::string::npos)
+      return InvalidArgument("command: an argument holds a NUL byte");
   }
   return out;
 }
 
-std::vector<std::string> BuildEnv(const ContainerConfig& config, const oci::ImageConfig& image, const std::string& hostname,
-                                  const std::string& home) {
+std::vector<std::string> BuildEnv(const ContainerConfig& config, const oci::ImageConfig& image,
+                                  const std::string& hostname, const std::string& home) {
   std::vector<std::string> out;
   const auto set = [&out](const std::string& entry) {
     const std::string key = entry.substr(0, entry.find('=') + 1);
-    const auto same = std::find_if(out.begin(), out.end(), [&](const std::string& e) { return e.starts_with(key); });
+    const auto same = std::find_if(out.begin(), out.end(),
+                                   [&](const std::string& e) { return e.starts_with(key); });
     if (same != out.end()) {
       *same = entry;
     } else {
@@ -285,7 +315,8 @@ std::vector<std::string> BuildEnv(const ContainerConfig& config, const oci::Imag
     }
   };
   const auto has = [&out](const char* key) {
-    return std::any_of(out.begin(), out.end(), [&](const std::string& e) { return e.starts_with(key); });
+    return std::any_of(out.begin(), out.end(),
+                       [&](const std::string& e) { return e.starts_with(key); });
   };
   for (const std::string& entry : image.env) {
     if (entry.find('=') != std::string::npos && entry.find('\0') == std::string::npos) set(entry);
@@ -306,13 +337,15 @@ oci::Resources BuildResources(const Resources& r) {
   if (r.memory_limit_bytes > 0) {
     out.memory_limit = r.memory_limit_bytes;
     // No swap unless asked for: memory + swap together get the memory limit.
-    out.memory_swap = r.memory_swap_limit_bytes != 0 ? r.memory_swap_limit_bytes : r.memory_limit_bytes;
+    out.memory_swap =
+        r.memory_swap_limit_bytes != 0 ? r.memory_swap_limit_bytes : r.memory_limit_bytes;
   } else if (r.memory_swap_limit_bytes > 0) {
     out.memory_swap = r.memory_swap_limit_bytes;
   }
   out.cpuset_cpus = r.cpuset_cpus;
   out.cpuset_mems = r.cpuset_mems;
-  for (const auto& limit : r.hugepage_limits) out.hugepage_limits.push_back({limit.page_size, limit.limit});
+  for (const auto& limit : r.hugepage_limits)
+    out.hugepage_limits.push_back({limit.page_size, limit.limit});
   out.unified = r.unified;
   return out;
 }
@@ -337,14 +370,20 @@ Resources MergeResources(Resources out, const Resources& update) {
 Result<BuiltSpec> BuildContainerSpec(const SpecInput& in) {
   const ContainerConfig& config = in.config;
   const SecurityContext& security = config.security;
-  BuiltSpec out{.spec = {.id = in.id, .spec = {}, .rootfs = {}, .log = {}, .pid_target = in.pid_target, .directory = in.container_dir},
+  BuiltSpec out{.spec = {.id = in.id,
+                         .spec = {},
+                         .rootfs = {},
+                         .log = {},
+                         .pid_target = in.pid_target,
+                         .directory = in.container_dir},
                 .user = {},
                 .stop_signal = 15};
   runtime::ContainerSpec& container = out.spec;
   container.rootfs.lower_dirs = in.image.layer_dirs;
   container.rootfs.upper_dir = JoinPath(in.container_dir, "upper");
   container.rootfs.work_dir = JoinPath(in.container_dir, "work");
-  if (!config.log_path.empty() && !in.pod.log_directory.empty()) container.log = {in.pod.log_directory, config.log_path};
+  if (!config.log_path.empty() && !in.pod.log_directory.empty())
+    container.log = {in.pod.log_directory, config.log_path};
   container.stdin_open = config.stdin_open;
   container.stdin_once = config.stdin_once;
   container.pid = ToRuntime(security.namespaces.pid);
@@ -354,9 +393,11 @@ Result<BuiltSpec> BuildContainerSpec(const SpecInput& in) {
   spec.root_path = "rootfs";
   spec.root_readonly = security.readonly_rootfs;
   spec.hostname = PodHostname(in.pod);
-  spec.annotations = {};  // none crosses from pods or images: they are data, not control (SECURITY.md A2)
-  const std::string parent =
-      in.pod.cgroup_parent.empty() ? JoinPath(JoinPath(in.cgroup_root, "pods"), in.pod_id) : in.pod.cgroup_parent;
+  spec.annotations =
+      {};  // none crosses from pods or images: they are data, not control (SECURITY.md A2)
+  const std::string parent = in.pod.cgroup_parent.empty()
+                                 ? JoinPath(JoinPath(in.cgroup_root, "pods"), in.pod_id)
+                                 : in.pod.cgroup_parent;
   spec.cgroups_path = JoinPath(parent, in.id.str());
   AddNamespaces(in, spec);
 
@@ -365,14 +406,15 @@ Result<BuiltSpec> BuildContainerSpec(const SpecInput& in) {
   UserChoice user = LN_TRY(ChooseUser(in, container.rootfs));
   spec.process.user = user.user;
   spec.process.env = BuildEnv(config, in.image.config, spec.hostname, user.home);
-  spec.process.cwd = !config.working_dir.empty()               ? config.working_dir
+  spec.process.cwd = !config.working_dir.empty()            ? config.working_dir
                      : !in.image.config.working_dir.empty() ? in.image.config.working_dir
-                                                               : "/";
+                                                            : "/";
   if (spec.process.cwd.front() != '/') {
     return InvalidArgument("working_dir: \"" + spec.process.cwd + "\" is not an absolute path");
   }
-  oci::Capabilities caps = LN_TRY(runtime::ComputeCapabilities(security.add_capabilities, security.drop_capabilities,
-                                                               security.add_ambient_capabilities, security.privileged));
+  oci::Capabilities caps =
+      LN_TRY(runtime::ComputeCapabilities(security.add_capabilities, security.drop_capabilities,
+                                          security.add_ambient_capabilities, security.privileged));
   spec.seccomp = LN_TRY(BuildSeccomp(security, caps));
   spec.process.capabilities = std::move(caps);
   spec.process.no_new_privileges = security.no_new_privs;
@@ -389,7 +431,8 @@ Result<BuiltSpec> BuildContainerSpec(const SpecInput& in) {
   if (config.stop_signal != 0) {
     out.stop_signal = config.stop_signal;
   } else if (!in.image.config.stop_signal.empty()) {
-    out.stop_signal = LN_TRY_CTX(runtime::ParseSignal(in.image.config.stop_signal), "image StopSignal");
+    out.stop_signal =
+        LN_TRY_CTX(runtime::ParseSignal(in.image.config.stop_signal), "image StopSignal");
   }
   out.user.uid = user.user.uid;
   out.user.gid = user.user.gid;

@@ -30,14 +30,15 @@ struct BuiltSpec {
   int stop_signal = 15;
 };
 
-// Reads the image's /etc/passwd, profile files and host devices; makes missing directories of host mounts.
-// Errors: kInvalidArgument with the field, kNotFound (user, profile, device).
+// Reads the image's /etc/passwd, profile files and host devices; makes missing directories of host
+// mounts. Errors: kInvalidArgument with the field, kNotFound (user, profile, device).
 Result<BuiltSpec> BuildContainerSpec(const SpecInput& input);
 
 // Pure parts, tested alone.
-Result<std::vector<std::string>> BuildArgs(const ContainerConfig& config, const oci::ImageConfig& image);
-std::vector<std::string> BuildEnv(const ContainerConfig& config, const oci::ImageConfig& image, const std::string& hostname,
-                                  const std::string& home);
+Result<std::vector<std::string>> BuildArgs(const ContainerConfig& config,
+                                           const oci::ImageConfig& image);
+std::vector<std::string> BuildEnv(const ContainerConfig& config, const oci::ImageConfig& image,
+                                  const std::string& hostname, const std::string& home);
 oci::Resources BuildResources(const Resources& resources);
 // `before` with what `update` names.
 Resources MergeResources(Resources before, const Resources& update);

@@ -1,9 +1,10 @@
 // What pods and containers use: read when asked, never in the background.
 #include <algorithm>
 
-#include "layer_usage.h"
 #include "linnet/base/file.h"
 #include "linnet/base/log.h"
+
+#include "layer_usage.h"
 #include "manager.h"
 
 namespace linnet::pods {
@@ -20,11 +21,15 @@ constexpr std::size_t kMaxLayerInodes = 500'000;
 constexpr std::string_view kDefaultInterface = "eth0";
 
 // A cgroup without any went away between the decision to ask and the reading.
-bool HasNumbers(const runtime::CgroupUsage& usage) { return usage.cpu_ns || usage.memory || usage.pids; }
+bool HasNumbers(const runtime::CgroupUsage& usage) {
+  return usage.cpu_ns || usage.memory || usage.pids;
+}
 
-std::optional<std::uint64_t> Rate(CpuMeter& meter, const runtime::CgroupUsage& usage, std::int64_t age_ns) {
+std::optional<std::uint64_t> Rate(CpuMeter& meter, const runtime::CgroupUsage& usage,
+                                  std::int64_t age_ns) {
   if (!usage.cpu_ns) return std::nullopt;
-  const std::chrono::nanoseconds age(std::max<std::int64_t>(age_ns, 0));  // the wall clock may have been set back
+  const std::chrono::nanoseconds age(
+      std::max<std::int64_t>(age_ns, 0));  // the wall clock may have been set back
   return meter.Add(steady_clock::now(), *usage.cpu_ns, age);
 }
 
@@ -42,17 +47,21 @@ std::optional<LayerUsage> Manager::LayerUsageOf(const ContainerPtr& container) {
   if (!dir) return std::nullopt;  // not made before the start
   auto usage = MeasureTree(*dir, kMaxLayerInodes);
   if (!usage) {
-    log::Debug("writable layer not counted, ignoring", {{"ctr", container->id}, {"err", usage.error()}});
+    log::Debug("writable layer not counted, ignoring",
+               {{"ctr", container->id}, {"err", usage.error()}});
     return std::nullopt;
   }
-  if (!usage->whole) log::Debug("writable layer counted in part", {{"ctr", container->id}, {"inodes", usage->inodes}});
+  if (!usage->whole)
+    log::Debug("writable layer counted in part",
+               {{"ctr", container->id}, {"inodes", usage->inodes}});
   const auto end = steady_clock::now();
   MutexLock lock(mu_);
   container->layer = LayerUsage{.taken_at_ns = clock_.WallNanos(),
                                 .mountpoint = pods_dir_,
                                 .used_bytes = usage->bytes,
                                 .inodes_used = usage->inodes};
-  container->next_layer_count = end + std::max<steady_clock::duration>(kLayerFresh, (end - begin) * kLayerShare);
+  container->next_layer_count =
+      end + std::max<steady_clock::duration>(kLayerFresh, (end - begin) * kLayerShare);
   return container->layer;
 }
 
@@ -99,7 +108,8 @@ std::vector<ContainerStats> Manager::ListContainerStats(const ContainerFilter& f
   {
     MutexLock lock(mu_);
     for (const auto& [id, container] : containers_) {
-      if (container->phase == ContainerPhase::kRunning && Matches(*container, filter)) running.push_back(container);
+      if (container->phase == ContainerPhase::kRunning && Matches(*container, filter))
+        running.push_back(container);
     }
   }
   std::vector<ContainerStats> out;
@@ -107,7 +117,8 @@ std::vector<ContainerStats> Manager::ListContainerStats(const ContainerFilter& f
   for (const ContainerPtr& container : running) {
     auto stats = StatsOf(container);
     if (!stats) {
-      log::Warn("container left out of statistics", {{"ctr", container->id}, {"err", stats.error()}});
+      log::Warn("container left out of statistics",
+                {{"ctr", container->id}, {"err", stats.error()}});
       continue;
     }
     if (HasNumbers(stats->usage)) out.push_back(*std::move(stats));
@@ -134,13 +145,15 @@ void Manager::AddInterfaces(const std::vector<PodPtr>& pods, std::vector<PodStat
   const std::int64_t now_ns = clock_.WallNanos();
   for (std::size_t k = 0; k < all.size(); ++k) {
     if (!all[k]) {
-      log::Debug("interfaces not read, ignoring", {{"pod", pods[whose[k]]->id}, {"err", all[k].error()}});
+      log::Debug("interfaces not read, ignoring",
+                 {{"pod", pods[whose[k]]->id}, {"err", all[k].error()}});
       continue;
     }
     std::vector<network::InterfaceCounters>& counters = *all[k];
     std::erase_if(counters, [](const network::InterfaceCounters& c) { return c.name == "lo"; });
-    std::stable_partition(counters.begin(), counters.end(),
-                          [](const network::InterfaceCounters& c) { return c.name == kDefaultInterface; });
+    std::stable_partition(
+        counters.begin(), counters.end(),
+        [](const network::InterfaceCounters& c) { return c.name == kDefaultInterface; });
     stats[whose[k]].interfaces = std::move(counters);
     stats[whose[k]].network_taken_at_ns = now_ns;
   }

@@ -6,6 +6,7 @@
 
 #include "linnet/base/file.h"
 #include "linnet/network/sockets.h"
+
 #include "manager.h"
 
 namespace linnet::pods {
@@ -23,11 +24,13 @@ Result<Manager::ContainerPtr> Manager::RunningContainer(const std::string& id) c
   ContainerPtr container = FindContainer(id);
   if (!container) return NotFound("container \"" + id + "\" does not exist");
   MutexLock lock(mu_);
-  if (container->phase != ContainerPhase::kRunning) return FailedPrecondition("container \"" + id + "\" is not running");
+  if (container->phase != ContainerPhase::kRunning)
+    return FailedPrecondition("container \"" + id + "\" is not running");
   return container;
 }
 
-Result<std::unique_ptr<runtime::ExecSession>> Manager::Exec(const std::string& id, const ExecRequest& request) {
+Result<std::unique_ptr<runtime::ExecSession>> Manager::Exec(const std::string& id,
+                                                            const ExecRequest& request) {
   if (request.command.empty()) return InvalidArgument("cmd: must not be empty");
   const ContainerPtr container = LN_TRY(RunningContainer(id));
   runtime::ExecSpec spec{.process = *LN_TRY(ProcessOf(container)),
@@ -41,7 +44,8 @@ Result<std::unique_ptr<runtime::ExecSession>> Manager::Exec(const std::string& i
   return runtime_->StartExec(container->pod->id, container->id, spec);
 }
 
-Result<runtime::Attachment> Manager::Attach(const std::string& id, const runtime::AttachSpec& spec) {
+Result<runtime::Attachment> Manager::Attach(const std::string& id,
+                                            const runtime::AttachSpec& spec) {
   const ContainerPtr container = LN_TRY(RunningContainer(id));
   return runtime_->Attach(container->pod->id, container->id, spec);
 }
@@ -56,7 +60,8 @@ Result<UniqueFd> Manager::OpenSocket(const std::string& pod_id, Family family) {
     if (pod->record.config.namespaces.network != NsMode::kNode) netns = LN_TRY(Dup(pod->netns.fd));
   }
   if (netns) return network::OpenTcpSocket(netns, family);
-  UniqueFd out(::socket(family == Family::kV4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  UniqueFd out(::socket(family == Family::kV4 ? AF_INET : AF_INET6,
+                        SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!out) return Error::FromErrno(errno, "socket");
   return out;
 }

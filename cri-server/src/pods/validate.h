@@ -1,4 +1,5 @@
-// Checks of what a client asks for, before anything happens. Errors: kInvalidArgument with the field's path.
+// Checks of what a client asks for, before anything happens. Errors: kInvalidArgument with the
+// field's path.
 #pragma once
 
 #include "linnet/base/result.h"

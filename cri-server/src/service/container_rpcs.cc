@@ -2,10 +2,11 @@
 
 #include <algorithm>
 
-#include "convert/from_cri.h"
-#include "convert/to_cri.h"
 #include "linnet/base/file.h"
 #include "linnet/base/json_view.h"
+
+#include "convert/from_cri.h"
+#include "convert/to_cri.h"
 
 namespace linnet::cri {
 namespace {
@@ -36,37 +37,43 @@ std::string Describe(const pods::ContainerStatus& c) {
 
 }  // namespace
 
-Result<void> ContainerRpcs::Create(const v1::CreateContainerRequest& request, v1::CreateContainerResponse& response,
-                                   const Call& call) {
+Result<void> ContainerRpcs::Create(const v1::CreateContainerRequest& request,
+                                   v1::CreateContainerResponse& response, const Call& call) {
   if (!request.has_config()) return InvalidArgument("config: missing");
   const pods::ContainerConfig config = LN_TRY(ContainerConfigFrom(request.config()));
-  response.set_container_id(LN_TRY(pods_.CreateContainer(request.pod_sandbox_id(), config, call.caller())));
+  response.set_container_id(
+      LN_TRY(pods_.CreateContainer(request.pod_sandbox_id(), config, call.caller())));
   return Ok();
 }
 
-Result<void> ContainerRpcs::Start(const v1::StartContainerRequest& request, v1::StartContainerResponse&, const Call& call) {
+Result<void> ContainerRpcs::Start(const v1::StartContainerRequest& request,
+                                  v1::StartContainerResponse&, const Call& call) {
   return pods_.StartContainer(request.container_id(), call.caller());
 }
 
-Result<void> ContainerRpcs::Stop(const v1::StopContainerRequest& request, v1::StopContainerResponse&, const Call& call) {
+Result<void> ContainerRpcs::Stop(const v1::StopContainerRequest& request,
+                                 v1::StopContainerResponse&, const Call& call) {
   const std::chrono::seconds timeout = LN_TRY(SecondsFrom(request.timeout(), "timeout"));
   return pods_.StopContainer(request.container_id(), timeout, call.caller());
 }
 
-Result<void> ContainerRpcs::Remove(const v1::RemoveContainerRequest& request, v1::RemoveContainerResponse&, const Call& call) {
+Result<void> ContainerRpcs::Remove(const v1::RemoveContainerRequest& request,
+                                   v1::RemoveContainerResponse&, const Call& call) {
   return pods_.RemoveContainer(request.container_id(), call.caller());
 }
 
-Result<void> ContainerRpcs::Status(const v1::ContainerStatusRequest& request, v1::ContainerStatusResponse& response,
-                                   const Call&) {
+Result<void> ContainerRpcs::Status(const v1::ContainerStatusRequest& request,
+                                   v1::ContainerStatusResponse& response, const Call&) {
   const pods::ContainerStatus container = LN_TRY(pods_.GetContainer(request.container_id()));
   ToCri(container, response.mutable_status());
   if (request.verbose()) (*response.mutable_info())["info"] = Describe(container);
   return Ok();
 }
 
-Result<void> ContainerRpcs::List(const v1::ListContainersRequest& request, v1::ListContainersResponse& response, const Call&) {
-  for (const pods::ContainerStatus& container : pods_.ListContainers(LN_TRY(ContainerFilterFrom(request.filter())))) {
+Result<void> ContainerRpcs::List(const v1::ListContainersRequest& request,
+                                 v1::ListContainersResponse& response, const Call&) {
+  for (const pods::ContainerStatus& container :
+       pods_.ListContainers(LN_TRY(ContainerFilterFrom(request.filter())))) {
     ToCri(container, response.add_containers());
   }
   return Ok();
@@ -77,17 +84,20 @@ Result<void> ContainerRpcs::Update(const v1::UpdateContainerResourcesRequest& re
   return pods_.UpdateContainer(request.container_id(), ResourcesFrom(request.linux()));
 }
 
-Result<void> ContainerRpcs::ReopenLog(const v1::ReopenContainerLogRequest& request, v1::ReopenContainerLogResponse&,
-                                      const Call&) {
+Result<void> ContainerRpcs::ReopenLog(const v1::ReopenContainerLogRequest& request,
+                                      v1::ReopenContainerLogResponse&, const Call&) {
   return pods_.ReopenLog(request.container_id());
 }
 
-Result<void> ContainerRpcs::ExecSync(const v1::ExecSyncRequest& request, v1::ExecSyncResponse& response, const Call& call) {
+Result<void> ContainerRpcs::ExecSync(const v1::ExecSyncRequest& request,
+                                     v1::ExecSyncResponse& response, const Call& call) {
   const std::vector<std::string> command(request.cmd().begin(), request.cmd().end());
   const std::chrono::seconds timeout = LN_TRY(SecondsFrom(request.timeout(), "timeout"));
-  pods::ExecSyncResult result = LN_TRY(pods_.ExecSync(request.container_id(), command, timeout, call.caller()));
+  pods::ExecSyncResult result =
+      LN_TRY(pods_.ExecSync(request.container_id(), command, timeout, call.caller()));
   if (result.out.size() > kMaxOutputBytes) result.out.resize(kMaxOutputBytes);
-  if (result.err.size() > kMaxOutputBytes - result.out.size()) result.err.resize(kMaxOutputBytes - result.out.size());
+  if (result.err.size() > kMaxOutputBytes - result.out.size())
+    result.err.resize(kMaxOutputBytes - result.out.size());
   response.set_stdout(std::move(result.out));
   response.set_stderr(std::move(result.err));
   response.set_exit_code(result.exit_code);

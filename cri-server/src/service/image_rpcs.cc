@@ -1,8 +1,9 @@
 #include "image_rpcs.h"
 
+#include "linnet/base/json_view.h"
+
 #include "convert/from_cri.h"
 #include "convert/to_cri.h"
-#include "linnet/base/json_view.h"
 
 namespace linnet::cri {
 namespace {
@@ -36,7 +37,8 @@ std::string Describe(const oci::Image& image) {
 
 }  // namespace
 
-Result<void> ImageRpcs::List(const v1::ListImagesRequest& request, v1::ListImagesResponse& response, const Call&) {
+Result<void> ImageRpcs::List(const v1::ListImagesRequest& request, v1::ListImagesResponse& response,
+                             const Call&) {
   const std::string& wanted = request.filter().image().image();
   if (!wanted.empty()) {
     if (const auto image = images_.Find(wanted)) ToCri(*image, response.add_images());
@@ -46,7 +48,8 @@ Result<void> ImageRpcs::List(const v1::ListImagesRequest& request, v1::ListImage
   return Ok();
 }
 
-Result<void> ImageRpcs::Status(const v1::ImageStatusRequest& request, v1::ImageStatusResponse& response, const Call&) {
+Result<void> ImageRpcs::Status(const v1::ImageStatusRequest& request,
+                               v1::ImageStatusResponse& response, const Call&) {
   if (request.image().image().empty()) return InvalidArgument("image: must not be empty");
   const auto image = images_.Find(request.image().image());
   if (!image) return Ok();  // absent is an answer, not an error
@@ -55,8 +58,10 @@ Result<void> ImageRpcs::Status(const v1::ImageStatusRequest& request, v1::ImageS
   return Ok();
 }
 
-Result<void> ImageRpcs::Pull(const v1::PullImageRequest& request, v1::PullImageResponse& response, const Call& call) {
-  const oci::Reference reference = LN_TRY_CTX(oci::Reference::Parse(request.image().image()), "image");
+Result<void> ImageRpcs::Pull(const v1::PullImageRequest& request, v1::PullImageResponse& response,
+                             const Call& call) {
+  const oci::Reference reference =
+      LN_TRY_CTX(oci::Reference::Parse(request.image().image()), "image");
   oci::PullOptions options;
   options.auth = AuthFrom(request.auth());
   if (call.deadline != Deadline::max()) options.deadline = call.deadline;
@@ -65,12 +70,14 @@ Result<void> ImageRpcs::Pull(const v1::PullImageRequest& request, v1::PullImageR
   return Ok();
 }
 
-Result<void> ImageRpcs::Remove(const v1::RemoveImageRequest& request, v1::RemoveImageResponse&, const Call&) {
+Result<void> ImageRpcs::Remove(const v1::RemoveImageRequest& request, v1::RemoveImageResponse&,
+                               const Call&) {
   if (request.image().image().empty()) return InvalidArgument("image: must not be empty");
   return images_.Remove(request.image().image());
 }
 
-Result<void> ImageRpcs::FsInfo(const v1::ImageFsInfoRequest&, v1::ImageFsInfoResponse& response, const Call&) {
+Result<void> ImageRpcs::FsInfo(const v1::ImageFsInfoRequest&, v1::ImageFsInfoResponse& response,
+                               const Call&) {
   const std::int64_t now = SystemClock().WallNanos();
   ToCri(LN_TRY(images_.Usage()), now, response.add_image_filesystems());
   ToCri(LN_TRY(pods_.ContainerFsUsage()), now, response.add_container_filesystems());

@@ -5,10 +5,11 @@
 #include <cerrno>
 #include <mutex>
 
-#include "convert/text.h"
-#include "linnet.grpc.pb.h"
 #include "linnet/base/file.h"
 #include "linnet/base/ids.h"
+
+#include "convert/text.h"
+#include "linnet.grpc.pb.h"
 #include "serve.h"
 #include "services.h"
 
@@ -21,8 +22,12 @@ using Context = grpc::CallbackServerContext;
 // One write at a time; what comes meanwhile is kept by subject, the newest only.
 class PullCall final : public grpc::ServerWriteReactor<ext::PullProgress> {
  public:
-  PullCall(Edge& edge, oci::ImageStore& images, Context* context, const ext::PullImageRequest& request)
-      : edge_(edge), images_(images), request_(request), call_(edge.Begin(context, stop_.get_token())) {}
+  PullCall(Edge& edge, oci::ImageStore& images, Context* context,
+           const ext::PullImageRequest& request)
+      : edge_(edge),
+        images_(images),
+        request_(request),
+        call_(edge.Begin(context, stop_.get_token())) {}
 
   void Start() {
     if (!edge_.workers().Submit(Work::kWait, [this] { Pull(); })) Finish(Edge::Busy());
@@ -51,7 +56,8 @@ class PullCall final : public grpc::ServerWriteReactor<ext::PullProgress> {
       return Ok();
     };
     About about = [this] { return Subject{"name", request_.image()}; };
-    const grpc::Status status = edge_.Run(call_, {"linnet.PullImage", Where::kWait, true}, about, run);
+    const grpc::Status status =
+        edge_.Run(call_, {"linnet.PullImage", Where::kWait, true}, about, run);
     std::unique_lock lock(mu_);
     if (status.ok()) pending_.emplace_back(last_);
     result_ = status;
@@ -103,12 +109,17 @@ class PullCall final : public grpc::ServerWriteReactor<ext::PullProgress> {
   std::optional<grpc::Status> result_;
 };
 
-// The archive is spooled to a file without a name, since some archives have their table of contents last. Each chunk is
-// written by a worker, and only then is the next one read.
+// The archive is spooled to a file without a name, since some archives have their table of contents
+// last. Each chunk is written by a worker, and only then is the next one read.
 class ImportCall final : public grpc::ServerReadReactor<ext::ImportImageRequest> {
  public:
-  ImportCall(Edge& edge, oci::ImageStore& images, const std::string& root, Context* context, ext::ImportImageResponse& response)
-      : edge_(edge), images_(images), spool_dir_(JoinPath(root, "tmp")), response_(response), call_(edge.Begin(context, {})) {}
+  ImportCall(Edge& edge, oci::ImageStore& images, const std::string& root, Context* context,
+             ext::ImportImageResponse& response)
+      : edge_(edge),
+        images_(images),
+        spool_dir_(JoinPath(root, "tmp")),
+        response_(response),
+        call_(edge.Begin(context, {})) {}
 
   void Start() { StartRead(&message_); }
   void OnReadDone(bool ok) override {
@@ -190,22 +201,29 @@ class ImportCall final : public grpc::ServerReadReactor<ext::ImportImageRequest>
 
 class LinnetService final : public ext::Linnet::CallbackService {
  public:
-  LinnetService(Edge& edge, const Node& node, pods::PodManager& pods, network::Engine& network, oci::ImageStore& images)
+  LinnetService(Edge& edge, const Node& node, pods::PodManager& pods, network::Engine& network,
+                oci::ImageStore& images)
       : edge_(edge), node_(node), pods_(pods), network_(network), images_(images) {}
 
-  grpc::ServerUnaryReactor* Info(Context* context, const ext::InfoRequest*, ext::InfoResponse* response) override {
-    return edge_.Serve(context, {"linnet.Info", Where::kShort}, [] { return Subject(); }, [this, response](const Call&) {
-      Fill(*response);
-      return Ok();
-    });
+  grpc::ServerUnaryReactor* Info(Context* context, const ext::InfoRequest*,
+                                 ext::InfoResponse* response) override {
+    return edge_.Serve(
+        context, {"linnet.Info", Where::kShort}, [] { return Subject(); },
+        [this, response](const Call&) {
+          Fill(*response);
+          return Ok();
+        });
   }
-  grpc::ServerWriteReactor<ext::PullProgress>* PullImage(Context* context, const ext::PullImageRequest* request) override {
+  grpc::ServerWriteReactor<ext::PullProgress>* PullImage(
+      Context* context, const ext::PullImageRequest* request) override {
     auto* call = new PullCall(edge_, images_, context, *request);  // OnDone deletes it
     call->Start();
     return call;
   }
-  grpc::ServerReadReactor<ext::ImportImageRequest>* ImportImage(Context* context, ext::ImportImageResponse* response) override {
-    auto* call = new ImportCall(edge_, images_, node_.root, context, *response);  // OnDone deletes it
+  grpc::ServerReadReactor<ext::ImportImageRequest>* ImportImage(
+      Context* context, ext::ImportImageResponse* response) override {
+    auto* call =
+        new ImportCall(edge_, images_, node_.root, context, *response);  // OnDone deletes it
     call->Start();
     return call;
   }
@@ -243,8 +261,9 @@ class LinnetService final : public ext::Linnet::CallbackService {
 
 }  // namespace
 
-std::unique_ptr<grpc::Service> MakeLinnetService(Edge& edge, const Node& node, pods::PodManager& pods,
-                                                 network::Engine& network, oci::ImageStore& images) {
+std::unique_ptr<grpc::Service> MakeLinnetService(Edge& edge, const Node& node,
+                                                 pods::PodManager& pods, network::Engine& network,
+                                                 oci::ImageStore& images) {
   return std::make_unique<LinnetService>(edge, node, pods, network, images);
 }
 

@@ -1,11 +1,12 @@
-// The streaming variants of the lists: the same items, some at a time, so that no message grows with the node.
+// The streaming variants of the lists: the same items, some at a time, so that no message grows
+// with the node.
 #pragma once
-
-#include <grpcpp/grpcpp.h>
 
 #include <algorithm>
 #include <cstddef>
 #include <utility>
+
+#include <grpcpp/grpcpp.h>
 
 #include "serve.h"
 
@@ -50,12 +51,14 @@ class ListStream final : public grpc::ServerWriteReactor<Response> {
   Response message_;
 };
 
-// Runs `handler`, which fills `list` (a response of the unary variant), and streams what `items(list)` holds.
+// Runs `handler`, which fills `list` (a response of the unary variant), and streams what
+// `items(list)` holds.
 template <class Response, class List, class Item>
-grpc::ServerWriteReactor<Response>* ServeList(Edge& edge, grpc::CallbackServerContext* context, const Method& method,
-                                              std::move_only_function<Result<void>(List&, const Call&)> handler,
-                                              google::protobuf::RepeatedPtrField<Item>* (List::*items)(),
-                                              google::protobuf::RepeatedPtrField<Item>* (*field)(Response&)) {
+grpc::ServerWriteReactor<Response>* ServeList(
+    Edge& edge, grpc::CallbackServerContext* context, const Method& method,
+    std::move_only_function<Result<void>(List&, const Call&)> handler,
+    google::protobuf::RepeatedPtrField<Item>* (List::*items)(),
+    google::protobuf::RepeatedPtrField<Item>* (*field)(Response&)) {
   List list;
   Handler run = [&](const Call& call) { return handler(list, call); };
   About about = [] { return Subject(); };

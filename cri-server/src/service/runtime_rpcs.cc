@@ -11,7 +11,8 @@ namespace {
 constexpr const char* kKubeletApiVersion = "0.1.0";
 constexpr const char* kRuntimeName = "linnet";
 
-void AddCondition(v1::RuntimeStatus* status, const char* type, bool ok, const std::string& reason, const std::string& message) {
+void AddCondition(v1::RuntimeStatus* status, const char* type, bool ok, const std::string& reason,
+                  const std::string& message) {
   v1::RuntimeCondition* condition = status->add_conditions();
   condition->set_type(type);
   condition->set_status(ok);
@@ -20,13 +21,18 @@ void AddCondition(v1::RuntimeStatus* status, const char* type, bool ok, const st
 }
 
 Json FeaturesJson(const runtime::Runtime::Features& f) {
-  return {{"cgroupLayout", f.cgroup_layout}, {"recursiveReadOnlyMounts", f.recursive_read_only},
-          {"userNamespaces", f.user_namespaces}, {"seccomp", f.seccomp}, {"apparmor", f.apparmor}, {"selinux", f.selinux}};
+  return {{"cgroupLayout", f.cgroup_layout},
+          {"recursiveReadOnlyMounts", f.recursive_read_only},
+          {"userNamespaces", f.user_namespaces},
+          {"seccomp", f.seccomp},
+          {"apparmor", f.apparmor},
+          {"selinux", f.selinux}};
 }
 
 }  // namespace
 
-Result<void> RuntimeRpcs::Version(const v1::VersionRequest&, v1::VersionResponse& response, const Call&) {
+Result<void> RuntimeRpcs::Version(const v1::VersionRequest&, v1::VersionResponse& response,
+                                  const Call&) {
   response.set_version(kKubeletApiVersion);
   response.set_runtime_name(kRuntimeName);
   response.set_runtime_version(node_.version);
@@ -34,12 +40,15 @@ Result<void> RuntimeRpcs::Version(const v1::VersionRequest&, v1::VersionResponse
   return Ok();
 }
 
-Result<void> RuntimeRpcs::Status(const v1::StatusRequest& request, v1::StatusResponse& response, const Call&) {
+Result<void> RuntimeRpcs::Status(const v1::StatusRequest& request, v1::StatusResponse& response,
+                                 const Call&) {
   const network::EngineStatus network = network_.Status();
   v1::RuntimeStatus* status = response.mutable_status();
   AddCondition(status, "RuntimeReady", true, "", "");
   AddCondition(status, "NetworkReady", network.ready,
-               network.ready ? "" : network.reason.empty() ? "NetworkPluginNotReady" : network.reason,
+               network.ready            ? ""
+               : network.reason.empty() ? "NetworkPluginNotReady"
+                                        : network.reason,
                network.ready ? "" : network.message);
   const runtime::Runtime::Features features = pods_.features();
   std::vector<std::string> handlers = node_.handlers;
@@ -58,18 +67,22 @@ Result<void> RuntimeRpcs::Status(const v1::StatusRequest& request, v1::StatusRes
     config["instance"] = node_.instance;
     (*response.mutable_info())["config"] = DumpJson(config);
     (*response.mutable_info())["features"] = DumpJson(FeaturesJson(features));
-    (*response.mutable_info())["network"] = DumpJson(
-        {{"name", network.network}, {"source", network.source}, {"ready", network.ready}, {"message", network.message}});
+    (*response.mutable_info())["network"] = DumpJson({{"name", network.network},
+                                                      {"source", network.source},
+                                                      {"ready", network.ready},
+                                                      {"message", network.message}});
   }
   return Ok();
 }
 
-Result<void> RuntimeRpcs::Config(const v1::RuntimeConfigRequest&, v1::RuntimeConfigResponse& response, const Call&) {
+Result<void> RuntimeRpcs::Config(const v1::RuntimeConfigRequest&,
+                                 v1::RuntimeConfigResponse& response, const Call&) {
   response.mutable_linux()->set_cgroup_driver(v1::CGROUPFS);
   return Ok();
 }
 
-Result<void> RuntimeRpcs::Update(const v1::UpdateRuntimeConfigRequest& request, v1::UpdateRuntimeConfigResponse&, const Call&) {
+Result<void> RuntimeRpcs::Update(const v1::UpdateRuntimeConfigRequest& request,
+                                 v1::UpdateRuntimeConfigResponse&, const Call&) {
   const std::string& cidr = request.runtime_config().network_config().pod_cidr();
   if (cidr.empty()) return Ok();
   return network_.SetPodCidr(cidr);

@@ -3,6 +3,7 @@
 #include <exception>
 
 #include "linnet/base/log.h"
+
 #include "status.h"
 
 namespace linnet::cri {
@@ -16,10 +17,12 @@ Deadline DeadlineOf(const grpc::CallbackServerContext& context) {
 
 // Errors of clients are theirs; the others are ours.
 bool IsOurs(Code code) {
-  return code == Code::kInternal || code == Code::kDataLoss || code == Code::kUnavailable || code == Code::kResourceExhausted;
+  return code == Code::kInternal || code == Code::kDataLoss || code == Code::kUnavailable ||
+         code == Code::kResourceExhausted;
 }
 
-void LogOutcome(const Call& call, const Method& method, About& about, const Result<void>& result, double ms) {
+void LogOutcome(const Call& call, const Method& method, About& about, const Result<void>& result,
+                double ms) {
   if (result) {
     if (!method.changes && !log::Enabled(log::Level::kDebug)) return;
     const Subject subject = about();
@@ -49,7 +52,9 @@ class UnaryCall final : public grpc::ServerUnaryReactor {
 
 }  // namespace
 
-grpc::Status Edge::Busy() { return {grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls at once"}; }
+grpc::Status Edge::Busy() {
+  return {grpc::StatusCode::RESOURCE_EXHAUSTED, "too many calls at once"};
+}
 
 Call Edge::Begin(grpc::CallbackServerContext* context, std::stop_token stop) {
   return {.id = ++last_id_,
@@ -71,19 +76,20 @@ grpc::Status Edge::Run(const Call& call, const Method& method, About& about, Han
   return result ? grpc::Status::OK : StatusOf(result.error());
 }
 
-grpc::ServerUnaryReactor* Edge::Serve(grpc::CallbackServerContext* context, const Method& method, About about,
-                                      Handler handler) {
+grpc::ServerUnaryReactor* Edge::Serve(grpc::CallbackServerContext* context, const Method& method,
+                                      About about, Handler handler) {
   auto* reactor = new UnaryCall;  // OnDone deletes it
   Call call = Begin(context, reactor->stop());
   if (method.where == Where::kInline) {
     reactor->Finish(Run(call, method, about, handler));
     return reactor;
   }
-  const bool taken = workers_.Submit(
-      method.where == Where::kWait ? Work::kWait : Work::kShort,
-      [this, reactor, method, call = std::move(call), about = std::move(about), handler = std::move(handler)]() mutable {
-        reactor->Finish(Run(call, method, about, handler));
-      });
+  const bool taken =
+      workers_.Submit(method.where == Where::kWait ? Work::kWait : Work::kShort,
+                      [this, reactor, method, call = std::move(call), about = std::move(about),
+                       handler = std::move(handler)]() mutable {
+                        reactor->Finish(Run(call, method, about, handler));
+                      });
   if (!taken) reactor->Finish(Busy());
   return reactor;
 }

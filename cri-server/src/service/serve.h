@@ -1,18 +1,19 @@
 // The edge: every unary call passes here.
 //
-// Serve gives the call an id, reads its deadline, runs the handler (here, or on a worker thread), catches what it throws,
-// turns an Error into a status, and logs the outcome once.
+// Serve gives the call an id, reads its deadline, runs the handler (here, or on a worker thread),
+// catches what it throws, turns an Error into a status, and logs the outcome once.
 #pragma once
-
-#include <grpcpp/grpcpp.h>
 
 #include <atomic>
 #include <chrono>
 #include <functional>
 #include <string>
 
-#include "call.h"
+#include <grpcpp/grpcpp.h>
+
 #include "linnet/base/result.h"
+
+#include "call.h"
 #include "worker_pool.h"
 
 namespace linnet::cri {
@@ -65,7 +66,8 @@ class Edge {
  public:
   explicit Edge(WorkerPool& workers) : workers_(workers) {}
 
-  grpc::ServerUnaryReactor* Serve(grpc::CallbackServerContext* context, const Method& method, About about, Handler handler);
+  grpc::ServerUnaryReactor* Serve(grpc::CallbackServerContext* context, const Method& method,
+                                  About about, Handler handler);
   // For calls with reactors of their own: begins one, and runs a handler with Serve's care.
   Call Begin(grpc::CallbackServerContext* context, std::stop_token stop);
   grpc::Status Run(const Call& call, const Method& method, About& about, Handler& handler);

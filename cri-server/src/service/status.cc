@@ -42,9 +42,11 @@ grpc::StatusCode StatusCodeOf(Code code) {
 
 grpc::Status StatusOf(const Error& error) {
   const std::string text = Utf8(error.message());
-  // Kubelet recognises these by the beginning of the text, which its client only leaves alone under code Unknown.
+  // Kubelet recognises these by the beginning of the text, which its client only leaves alone under
+  // code Unknown.
   for (const std::string_view prefix : {"RegistryUnavailable", "SignatureValidationFailed"}) {
-    if (text.starts_with(prefix)) return {grpc::StatusCode::UNKNOWN, std::string(Utf8Prefix(text, kMaxMessageBytes))};
+    if (text.starts_with(prefix))
+      return {grpc::StatusCode::UNKNOWN, std::string(Utf8Prefix(text, kMaxMessageBytes))};
   }
   return {StatusCodeOf(error.code()), std::string(Utf8Prefix(text, kMaxMessageBytes))};
 }

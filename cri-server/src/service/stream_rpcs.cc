@@ -9,7 +9,8 @@ using streaming::StreamRequest;
 template <class Request>
 Result<StreamRequest> StreamsFrom(const Request& request, StreamRequest::Kind kind) {
   if (request.container_id().empty()) return InvalidArgument("container_id: missing");
-  if (request.tty() && request.stderr()) return InvalidArgument("tty and stderr cannot both be true");
+  if (request.tty() && request.stderr())
+    return InvalidArgument("tty and stderr cannot both be true");
   if (!request.stdin() && !request.stdout() && !request.stderr()) {
     return InvalidArgument("one of stdin, stdout or stderr must be set");
   }
@@ -27,11 +28,13 @@ Result<StreamRequest> StreamsFrom(const Request& request, StreamRequest::Kind ki
 
 Result<pods::ContainerStatus> StreamRpcs::RunningContainer(const std::string& id) const {
   pods::ContainerStatus status = LN_TRY(pods_.GetContainer(id));
-  if (status.phase != pods::ContainerPhase::kRunning) return FailedPrecondition("container \"" + id + "\" is not running");
+  if (status.phase != pods::ContainerPhase::kRunning)
+    return FailedPrecondition("container \"" + id + "\" is not running");
   return status;
 }
 
-Result<void> StreamRpcs::Exec(const v1::ExecRequest& request, v1::ExecResponse& response, const Call&) {
+Result<void> StreamRpcs::Exec(const v1::ExecRequest& request, v1::ExecResponse& response,
+                              const Call&) {
   StreamRequest stream = LN_TRY(StreamsFrom(request, StreamRequest::Kind::kExec));
   if (request.cmd().empty()) return InvalidArgument("cmd: must not be empty");
   stream.command.assign(request.cmd().begin(), request.cmd().end());
@@ -40,7 +43,8 @@ Result<void> StreamRpcs::Exec(const v1::ExecRequest& request, v1::ExecResponse& 
   return Ok();
 }
 
-Result<void> StreamRpcs::Attach(const v1::AttachRequest& request, v1::AttachResponse& response, const Call&) {
+Result<void> StreamRpcs::Attach(const v1::AttachRequest& request, v1::AttachResponse& response,
+                                const Call&) {
   StreamRequest stream = LN_TRY(StreamsFrom(request, StreamRequest::Kind::kAttach));
   // Whether there is a terminal is the container's affair.
   stream.tty = LN_TRY(RunningContainer(stream.id)).config.tty;
@@ -49,7 +53,8 @@ Result<void> StreamRpcs::Attach(const v1::AttachRequest& request, v1::AttachResp
   return Ok();
 }
 
-Result<void> StreamRpcs::PortForward(const v1::PortForwardRequest& request, v1::PortForwardResponse& response, const Call&) {
+Result<void> StreamRpcs::PortForward(const v1::PortForwardRequest& request,
+                                     v1::PortForwardResponse& response, const Call&) {
   if (request.pod_sandbox_id().empty()) return InvalidArgument("pod_sandbox_id: missing");
   const pods::PodStatus pod = LN_TRY(pods_.GetPod(request.pod_sandbox_id()));
   if (pod.state != pods::PodState::kReady) {

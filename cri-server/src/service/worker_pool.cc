@@ -35,7 +35,8 @@ bool WorkerPool::Submit(Work work, Task task) {
       queue.push_back(std::move(task));
       taken = true;
       work_.NotifyOne();
-      if (idle_ < Runnable() && threads_ < options_.max_threads && !StartThread() && threads_ == 0) {
+      if (idle_ < Runnable() && threads_ < options_.max_threads && !StartThread() &&
+          threads_ == 0) {
         queue.pop_back();
         taken = false;
       }
@@ -87,7 +88,8 @@ void WorkerPool::RunThread() {
     if (ending_) break;
     if (!worked && threads_ <= options_.kept_threads) {
       work_.Wait(mu_);
-    } else if (work_.WaitUntil(mu_, std::chrono::steady_clock::now() + options_.idle_time) == std::cv_status::timeout &&
+    } else if (work_.WaitUntil(mu_, std::chrono::steady_clock::now() + options_.idle_time) ==
+                   std::cv_status::timeout &&
                Runnable() == 0 && !ending_) {
       mu_.Unlock();
       if (worked) options_.on_idle();
@@ -100,8 +102,9 @@ void WorkerPool::RunThread() {
   --idle_;
   --threads_;
   idle_changed_.NotifyAll();
-  const auto self = std::find_if(running_.begin(), running_.end(),
-                                 [](const std::thread& t) { return t.get_id() == std::this_thread::get_id(); });
+  const auto self = std::find_if(running_.begin(), running_.end(), [](const std::thread& t) {
+    return t.get_id() == std::this_thread::get_id();
+  });
   ended_.push_back(std::move(*self));
   running_.erase(self);
 }

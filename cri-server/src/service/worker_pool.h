@@ -1,7 +1,8 @@
 // Threads for calls that block. gRPC's own threads only translate and answer from memory.
 //
-// Threads are made when work waits and none is idle, and end after some idle time, all but a few. Work that waits long
-// (exec, stop, pull) has a limit of its own below the number of threads, so that it never takes all of them.
+// Threads are made when work waits and none is idle, and end after some idle time, all but a few.
+// Work that waits long (exec, stop, pull) has a limit of its own below the number of threads, so
+// that it never takes all of them.
 #pragma once
 
 #include <algorithm>
@@ -65,7 +66,7 @@ class WorkerPool {
   std::size_t idle_ LN_GUARDED_BY(mu_) = 0;
   std::size_t waiting_ LN_GUARDED_BY(mu_) = 0;
   bool ending_ LN_GUARDED_BY(mu_) = false;
-  std::vector<std::thread> ended_ LN_GUARDED_BY(mu_);      // to be joined
+  std::vector<std::thread> ended_ LN_GUARDED_BY(mu_);  // to be joined
   std::vector<std::thread> running_ LN_GUARDED_BY(mu_);
 };
 

@@ -17,7 +17,8 @@ namespace {
 
 using std::chrono::steady_clock;
 
-constexpr std::size_t kMaxInput = 256U << 10;  // what a process may leave unread before the client has to wait
+constexpr std::size_t kMaxInput =
+    256U << 10;  // what a process may leave unread before the client has to wait
 constexpr std::size_t kMaxResize = 4096;
 // After the process has ended: for what its children still write into pipes that they inherited.
 constexpr auto kDrainTime = std::chrono::milliseconds(100);
@@ -27,10 +28,10 @@ constexpr auto kOrphanTime = std::chrono::seconds(10);
 // What the client speaks with.
 struct Process {
   bool terminal = false;
-  UniqueFd input;        // pipe, or master of the terminal
-  UniqueFd out, err;     // pipes; with a terminal `out` may be its master
-  FdRef ended{-1};       // readable at the end
-  UniqueFd control;      // of an attachment: shut down with the input's end
+  UniqueFd input;     // pipe, or master of the terminal
+  UniqueFd out, err;  // pipes; with a terminal `out` may be its master
+  FdRef ended{-1};    // readable at the end
+  UniqueFd control;   // of an attachment: shut down with the input's end
 };
 
 class Bridge final : RemoteHandler {
@@ -62,11 +63,15 @@ class Bridge final : RemoteHandler {
       PushInput();
       LN_TRY(connection_.Flush());
       const bool write = !connection_.congested();
-      std::vector<pollfd> wait = {{.fd = write ? process_.out.get() : -1, .events = POLLIN, .revents = 0},
-                                  {.fd = write ? process_.err.get() : -1, .events = POLLIN, .revents = 0},
-                                  {.fd = InputToWatch(), .events = static_cast<short>(input_.empty() ? 0 : POLLOUT), .revents = 0},
-                                  {.fd = process_.ended.get(), .events = POLLIN, .revents = 0}};
-      const auto waited = LN_TRY(connection_.Wait(wait, input_.size() < kMaxInput, steady_clock::now() + kIdleTime));
+      std::vector<pollfd> wait = {
+          {.fd = write ? process_.out.get() : -1, .events = POLLIN, .revents = 0},
+          {.fd = write ? process_.err.get() : -1, .events = POLLIN, .revents = 0},
+          {.fd = InputToWatch(),
+           .events = static_cast<short>(input_.empty() ? 0 : POLLOUT),
+           .revents = 0},
+          {.fd = process_.ended.get(), .events = POLLIN, .revents = 0}};
+      const auto waited = LN_TRY(
+          connection_.Wait(wait, input_.size() < kMaxInput, steady_clock::now() + kIdleTime));
       if (waited.readable) LN_TRY(FeedFromSocket());
       if (wait[0].revents != 0) Pull(process_.out, Channel::kStdout);
       if (wait[1].revents != 0) Pull(process_.err, Channel::kStderr);
@@ -85,10 +90,13 @@ class Bridge final : RemoteHandler {
       LN_TRY(connection_.Flush());
       const bool write = !connection_.congested();
       if (write && last_round && rest[0] + rest[1] == 0) return Ok();
-      std::vector<pollfd> wait = {{.fd = write ? process_.out.get() : -1, .events = POLLIN, .revents = 0},
-                                  {.fd = write ? process_.err.get() : -1, .events = POLLIN, .revents = 0}};
-      const auto waited = connection_.Wait(wait, true, last_round || !write ? steady_clock::now() + kIdleTime : soon);
-      if (!waited && !waited.error().Is(Code::kDeadlineExceeded)) return Result<void>(waited.error());
+      std::vector<pollfd> wait = {
+          {.fd = write ? process_.out.get() : -1, .events = POLLIN, .revents = 0},
+          {.fd = write ? process_.err.get() : -1, .events = POLLIN, .revents = 0}};
+      const auto waited = connection_.Wait(
+          wait, true, last_round || !write ? steady_clock::now() + kIdleTime : soon);
+      if (!waited && !waited.error().Is(Code::kDeadlineExceeded))
+        return Result<void>(waited.error());
       if (!waited && (last_round || !write)) return Result<void>(waited.error());
       if (waited && waited->readable) LN_TRY(FeedFromSocket());
       if (wait[0].revents != 0) Count(rest[0], Pull(process_.out, Channel::kStdout));
@@ -121,9 +129,12 @@ class Bridge final : RemoteHandler {
   void Disconnect() { process_ = Process{}; }
 
  private:
-  // -------------------------------------------------------------------------------------------- from the client
+  // --------------------------------------------------------------------------------------------
+  // from the client
 
-  Result<void> Feed(std::string_view bytes) { return remote_.Feed(bytes, *this, connection_.out()); }
+  Result<void> Feed(std::string_view bytes) {
+    return remote_.Feed(bytes, *this, connection_.out());
+  }
   Result<void> FeedFromSocket() {
     received_.clear();
     LN_TRY(connection_.Receive(received_));
@@ -160,10 +171,12 @@ class Bridge final : RemoteHandler {
   }
   void ApplyResize() {
     if (!process_.terminal || size_.ws_row == 0) return;
-    (void)ioctl(process_.input ? process_.input.get() : process_.out.get(), TIOCSWINSZ, &size_);  // a size is a wish
+    (void)ioctl(process_.input ? process_.input.get() : process_.out.get(), TIOCSWINSZ,
+                &size_);  // a size is a wish
   }
 
-  // --------------------------------------------------------------------------------------------- to the process
+  // ---------------------------------------------------------------------------------------------
+  // to the process
 
   void PushInput() {
     if (!process_.input) {
@@ -172,7 +185,8 @@ class Bridge final : RemoteHandler {
     }
     std::size_t written = 0;
     while (written < input_.size()) {
-      const ssize_t size = write(process_.input.get(), input_.data() + written, input_.size() - written);
+      const ssize_t size =
+          write(process_.input.get(), input_.data() + written, input_.size() - written);
       if (size < 0 && errno == EINTR) continue;
       if (size < 0 && errno == EAGAIN) break;
       if (size < 0) return DropInput();
@@ -192,9 +206,12 @@ class Bridge final : RemoteHandler {
   }
   bool connected() const { return process_.ended.valid(); }
   // A terminal's master says of its other end what reading says as well.
-  int InputToWatch() const { return process_.terminal && input_.empty() ? -1 : process_.input.get(); }
+  int InputToWatch() const {
+    return process_.terminal && input_.empty() ? -1 : process_.input.get();
+  }
 
-  // ------------------------------------------------------------------------------------------- from the process
+  // -------------------------------------------------------------------------------------------
+  // from the process
 
   // One read. The bytes that came; at the end the descriptor is closed.
   std::size_t Pull(UniqueFd& from, Channel channel) {
@@ -206,13 +223,16 @@ class Bridge final : RemoteHandler {
       return 0;
     }
     remote_.Write(channel, {buffer_.data(), static_cast<std::size_t>(size)}, connection_.out());
-    if (static_cast<std::size_t>(size) < kReadBytes / 4) std::vector<char>().swap(buffer_);  // idle streams hold no memory
+    if (static_cast<std::size_t>(size) < kReadBytes / 4)
+      std::vector<char>().swap(buffer_);  // idle streams hold no memory
     return static_cast<std::size_t>(size);
   }
   static void Count(std::size_t& rest, std::size_t came) { rest -= std::min(rest, came); }
   static std::size_t Waiting(const UniqueFd& fd) {
     int bytes = 0;
-    return fd && ioctl(fd.get(), FIONREAD, &bytes) == 0 ? static_cast<std::size_t>(std::max(bytes, 0)) : 0;
+    return fd && ioctl(fd.get(), FIONREAD, &bytes) == 0
+               ? static_cast<std::size_t>(std::max(bytes, 0))
+               : 0;
   }
 
   Connection& connection_;
@@ -240,7 +260,8 @@ Result<Pipe> MakePipe(Direction direction) {
   out.theirs = std::move(direction == Direction::kToProcess ? read_end : write_end);
   // Ours only: the other end is the process's.
   const int access = direction == Direction::kToProcess ? O_WRONLY : O_RDONLY;
-  if (fcntl(out.ours.get(), F_SETFL, access | O_NONBLOCK) != 0) return Error::FromErrno(errno, "fcntl");
+  if (fcntl(out.ours.get(), F_SETFL, access | O_NONBLOCK) != 0)
+    return Error::FromErrno(errno, "fcntl");
   return out;
 }
 
@@ -277,14 +298,18 @@ Result<Started> StartExec(const StreamRequest& request, pods::PodManager& pods) 
 }
 
 StreamStatus StatusOf(const Result<std::optional<runtime::ExecResult>>& result) {
-  if (!result) return {StreamStatus::Kind::kFailure, 0, "error executing command in container: " + result.error().message()};
+  if (!result)
+    return {StreamStatus::Kind::kFailure, 0,
+            "error executing command in container: " + result.error().message()};
   const int code = *result ? (*result)->exit_code : 0;
   return {code == 0 ? StreamStatus::Kind::kSuccess : StreamStatus::Kind::kExitCode, code, ""};
 }
 
 // The client has gone, or the daemon ends: input, output and terminal have been closed.
-void AbandonExec(Connection& connection, runtime::ExecSession& session, const StreamRequest& request, const Error& why) {
-  if (!request.tty && !request.stdin_open) return;  // it was nobody's to speak with: it runs on, as it would elsewhere
+void AbandonExec(Connection& connection, runtime::ExecSession& session,
+                 const StreamRequest& request, const Error& why) {
+  if (!request.tty && !request.stdin_open)
+    return;  // it was nobody's to speak with: it runs on, as it would elsewhere
   std::vector<pollfd> wait = {{.fd = session.ended().get(), .events = POLLIN, .revents = 0}};
   if (!why.Is(Code::kCancelled)) (void)connection.WaitOthers(wait, kOrphanTime);
   const auto end = session.Poll();
@@ -293,13 +318,14 @@ void AbandonExec(Connection& connection, runtime::ExecSession& session, const St
 
 }  // namespace
 
-Result<StreamStatus> RunExec(Connection& connection, Remote& remote, const StreamRequest& request, pods::PodManager& pods,
-                             std::string early) {
+Result<StreamStatus> RunExec(Connection& connection, Remote& remote, const StreamRequest& request,
+                             pods::PodManager& pods, std::string early) {
   Bridge bridge(connection, remote);
   LN_TRY_CTX(bridge.AwaitStreams(std::move(early)), "before its start");
   auto started = StartExec(request, pods);
   if (!started) {
-    StreamStatus status{StreamStatus::Kind::kFailure, 0, "error executing command in container: " + started.error().message()};
+    StreamStatus status{StreamStatus::Kind::kFailure, 0,
+                        "error executing command in container: " + started.error().message()};
     bridge.Finish(status);
     return status;
   }
@@ -316,15 +342,16 @@ Result<StreamStatus> RunExec(Connection& connection, Remote& remote, const Strea
   return status;
 }
 
-Result<StreamStatus> RunAttach(Connection& connection, Remote& remote, const StreamRequest& request, pods::PodManager& pods,
-                               std::string early) {
+Result<StreamStatus> RunAttach(Connection& connection, Remote& remote, const StreamRequest& request,
+                               pods::PodManager& pods, std::string early) {
   Bridge bridge(connection, remote);
   LN_TRY_CTX(bridge.AwaitStreams(std::move(early)), "before its start");
   auto attached = pods.Attach(request.id, {.stdin_open = request.stdin_open,
                                            .stdout_open = request.stdout_open,
                                            .stderr_open = request.stderr_open && !request.tty});
   if (!attached) {
-    StreamStatus status{StreamStatus::Kind::kFailure, 0, "error attaching to container: " + attached.error().message()};
+    StreamStatus status{StreamStatus::Kind::kFailure, 0,
+                        "error attaching to container: " + attached.error().message()};
     bridge.Finish(status);
     return status;
   }
@@ -342,7 +369,8 @@ Result<StreamStatus> RunAttach(Connection& connection, Remote& remote, const Str
   LN_TRY(bridge.Drain());
   StreamStatus status;
   if (bridge.fell_behind()) {
-    status = {StreamStatus::Kind::kFailure, 0, "error attaching to container: output was not read in time, see the container's log"};
+    status = {StreamStatus::Kind::kFailure, 0,
+              "error attaching to container: output was not read in time, see the container's log"};
   }
   bridge.Finish(status);
   return status;

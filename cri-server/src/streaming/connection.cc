@@ -18,7 +18,8 @@ Error Gone() { return Unavailable("the client has gone"); }
 
 int MillisUntil(Deadline deadline) {
   if (deadline == Deadline::max()) return -1;
-  const auto left = std::chrono::ceil<std::chrono::milliseconds>(deadline - steady_clock::now()).count();
+  const auto left =
+      std::chrono::ceil<std::chrono::milliseconds>(deadline - steady_clock::now()).count();
   return static_cast<int>(std::clamp<std::int64_t>(left, 0, 24 * 3600 * 1000));
 }
 
@@ -36,7 +37,8 @@ Result<void> Connection::Receive(std::string& in) {
 
 Result<void> Connection::Flush() {
   while (sent_ < out_.size()) {
-    const ssize_t size = send(socket_.get(), out_.data() + sent_, out_.size() - sent_, MSG_NOSIGNAL);
+    const ssize_t size =
+        send(socket_.get(), out_.data() + sent_, out_.size() - sent_, MSG_NOSIGNAL);
     if (size < 0 && errno == EINTR) continue;
     if (size < 0 && errno == EAGAIN) break;
     if (size < 0) return Gone();
@@ -51,7 +53,8 @@ Result<void> Connection::Flush() {
   return Ok();
 }
 
-Result<Connection::Waited> Connection::Wait(std::vector<pollfd>& others, bool read, Deadline deadline) {
+Result<Connection::Waited> Connection::Wait(std::vector<pollfd>& others, bool read,
+                                            Deadline deadline) {
   if (out_.empty()) std::string().swap(out_);  // idle clients hold no memory
   const std::size_t count = others.size();
   const short events = static_cast<short>((read ? POLLIN : 0) | (pending() ? POLLOUT : 0));
@@ -67,13 +70,15 @@ Result<Connection::Waited> Connection::Wait(std::vector<pollfd>& others, bool re
     return Error::FromErrno(err, "poll");
   }
   if (stop.revents != 0) return Error(Code::kCancelled, "the daemon ends");
-  if (n == 0 && steady_clock::now() >= deadline) return Error(Code::kDeadlineExceeded, "nothing came in time");
+  if (n == 0 && steady_clock::now() >= deadline)
+    return Error(Code::kDeadlineExceeded, "nothing came in time");
   // With data still to be read a hang-up shows in Receive.
   if (!read && (own.revents & (POLLHUP | POLLERR)) != 0) return Gone();
   return Waited{.readable = read && (own.revents & (POLLIN | POLLHUP | POLLERR)) != 0};
 }
 
-Result<void> Connection::WaitOthers(std::vector<pollfd>& others, std::chrono::milliseconds time) const {
+Result<void> Connection::WaitOthers(std::vector<pollfd>& others,
+                                    std::chrono::milliseconds time) const {
   others.push_back({.fd = stop_.get(), .events = POLLIN, .revents = 0});
   const int n = poll(others.data(), others.size(), static_cast<int>(time.count()));
   const int err = errno;

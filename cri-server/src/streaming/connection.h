@@ -34,9 +34,9 @@ class Connection {
   bool congested() const { return out_.size() - sent_ > kHighWater; }
 
   FdRef socket() const { return socket_; }
-  // What to wait for; Wait adds the socket (for reading where asked, for writing where something is pending) and the
-  // daemon's end, and fills in what came, negative descriptors left out. Errors: kCancelled the daemon ends;
-  // kDeadlineExceeded; kUnavailable the client has gone.
+  // What to wait for; Wait adds the socket (for reading where asked, for writing where something is
+  // pending) and the daemon's end, and fills in what came, negative descriptors left out. Errors:
+  // kCancelled the daemon ends; kDeadlineExceeded; kUnavailable the client has gone.
   struct Waited {
     bool readable = false;
   };
@@ -45,7 +45,8 @@ class Connection {
   // Until one of them, or the daemon's end; the client is not looked at.
   Result<void> WaitOthers(std::vector<pollfd>& others, std::chrono::milliseconds time) const;
 
-  // Sends the rest and waits for the client to hang up: a close with bytes unread would destroy what it has not read yet.
+  // Sends the rest and waits for the client to hang up: a close with bytes unread would destroy
+  // what it has not read yet.
   void Finish();
 
  private:

@@ -11,14 +11,22 @@ constexpr std::size_t kMaxHeaders = 100;
 
 const char* Reason(int status) {
   switch (status) {
-    case 400: return "Bad Request";
-    case 403: return "Forbidden";
-    case 404: return "Not Found";
-    case 405: return "Method Not Allowed";
-    case 408: return "Request Timeout";
-    case 431: return "Request Header Fields Too Large";
-    case 503: return "Service Unavailable";
-    default: return "Internal Server Error";
+    case 400:
+      return "Bad Request";
+    case 403:
+      return "Forbidden";
+    case 404:
+      return "Not Found";
+    case 405:
+      return "Method Not Allowed";
+    case 408:
+      return "Request Timeout";
+    case 431:
+      return "Request Header Fields Too Large";
+    case 503:
+      return "Service Unavailable";
+    default:
+      return "Internal Server Error";
   }
 }
 
@@ -32,7 +40,10 @@ std::string_view TakeLine(std::string_view& text) {
 }
 
 bool IsToken(std::string_view text) {
-  const auto fits = [](char c) { return c > 32 && c < 127 && std::string_view("()<>@,;:\\\"/[]?={}").find(c) == std::string_view::npos; };
+  const auto fits = [](char c) {
+    return c > 32 && c < 127 &&
+           std::string_view("()<>@,;:\\\"/[]?={}").find(c) == std::string_view::npos;
+  };
   return !text.empty() && std::all_of(text.begin(), text.end(), fits);
 }
 
@@ -50,7 +61,8 @@ std::vector<std::string> RequestHead::List(std::string_view name) const {
   for (const auto& [key, value] : headers) {
     if (key != name) continue;
     for (const std::string& element : Split(value, ',')) {
-      if (const std::string_view trimmed = Trim(element); !trimmed.empty()) out.emplace_back(trimmed);
+      if (const std::string_view trimmed = Trim(element); !trimmed.empty())
+        out.emplace_back(trimmed);
     }
   }
   return out;
@@ -59,13 +71,15 @@ std::vector<std::string> RequestHead::List(std::string_view name) const {
 bool RequestHead::Has(std::string_view name, std::string_view element) const {
   const std::string wanted = ToLower(element);
   const std::vector<std::string> list = List(name);
-  return std::any_of(list.begin(), list.end(), [&](const std::string& e) { return ToLower(e) == wanted; });
+  return std::any_of(list.begin(), list.end(),
+                     [&](const std::string& e) { return ToLower(e) == wanted; });
 }
 
 Result<RequestHead> ParseRequestHead(std::string_view text) {
   RequestHead out;
   const std::vector<std::string> first = Split(TakeLine(text), ' ');
-  if (first.size() != 3 || !IsToken(first[0]) || !first[1].starts_with('/') || !first[2].starts_with("HTTP/1.")) {
+  if (first.size() != 3 || !IsToken(first[0]) || !first[1].starts_with('/') ||
+      !first[2].starts_with("HTTP/1.")) {
     return InvalidArgument("not an HTTP/1.1 request");
   }
   out.method = first[0];
@@ -73,18 +87,21 @@ Result<RequestHead> ParseRequestHead(std::string_view text) {
   while (!text.empty()) {
     const std::string_view line = TakeLine(text);
     const std::size_t colon = line.find(':');
-    if (colon == std::string_view::npos || !IsToken(line.substr(0, colon))) return InvalidArgument("malformed header");
+    if (colon == std::string_view::npos || !IsToken(line.substr(0, colon)))
+      return InvalidArgument("malformed header");
     if (out.headers.size() == kMaxHeaders) return InvalidArgument("too many headers");
-    out.headers.emplace_back(ToLower(line.substr(0, colon)), std::string(Trim(line.substr(colon + 1))));
+    out.headers.emplace_back(ToLower(line.substr(0, colon)),
+                             std::string(Trim(line.substr(colon + 1))));
   }
   return out;
 }
 
-std::string ErrorResponse(int status, std::string_view text, const std::vector<std::string>& headers) {
+std::string ErrorResponse(int status, std::string_view text,
+                          const std::vector<std::string>& headers) {
   std::string out = "HTTP/1.1 " + std::to_string(status) + " " + Reason(status) + "\r\n";
   for (const std::string& header : headers) out.append(header).append("\r\n");
-  out += "Content-Type: text/plain; charset=utf-8\r\nContent-Length: " + std::to_string(text.size() + 1) +
-         "\r\nConnection: close\r\n\r\n";
+  out += "Content-Type: text/plain; charset=utf-8\r\nContent-Length: " +
+         std::to_string(text.size() + 1) + "\r\nConnection: close\r\n\r\n";
   return out.append(text).append("\n");
 }
 

@@ -27,7 +27,9 @@ struct RequestHead {
 // `text` is everything before the empty line.
 Result<RequestHead> ParseRequestHead(std::string_view text);
 
-// "HTTP/1.1 404 Not Found …" with `text` as its body; the connection ends with it. `headers`: whole lines.
-std::string ErrorResponse(int status, std::string_view text, const std::vector<std::string>& headers = {});
+// "HTTP/1.1 404 Not Found …" with `text` as its body; the connection ends with it. `headers`: whole
+// lines.
+std::string ErrorResponse(int status, std::string_view text,
+                          const std::vector<std::string>& headers = {});
 
 }  // namespace linnet::cri::streaming

@@ -10,6 +10,7 @@
 #include <list>
 
 #include "linnet/base/text.h"
+
 #include "spdy.h"
 #include "websocket.h"
 
@@ -19,7 +20,8 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr std::size_t kMaxPairs = 512;
-// Waiting for pods to take it, of all pairs: beyond, the client has to wait. SPDY's streams cannot be held back one by one.
+// Waiting for pods to take it, of all pairs: beyond, the client has to wait. SPDY's streams cannot
+// be held back one by one.
 constexpr std::size_t kMaxWaiting = 8U << 20;
 constexpr auto kConnectTime = std::chrono::seconds(30);
 constexpr auto kLinger = std::chrono::seconds(1);  // for what a client that has gone had sent
@@ -36,7 +38,7 @@ struct Pair {
   bool pod_ended = false;
   std::string to_pod, first_refusal;
   std::size_t sent = 0;
-  Deadline deadline = Deadline::max();      // for the second stream, or for the connection
+  Deadline deadline = Deadline::max();  // for the second stream, or for the connection
 
   std::size_t waiting() const { return to_pod.size() - sent; }
 };
@@ -47,18 +49,23 @@ int ConnectTo(FdRef socket, Family family, std::uint16_t port) {
     address.sin_family = AF_INET;
     address.sin_port = htons(port);
     address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-    return connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ? 0 : errno;
+    return connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0
+               ? 0
+               : errno;
   }
   sockaddr_in6 address{};
   address.sin6_family = AF_INET6;
   address.sin6_port = htons(port);
   address.sin6_addr = in6addr_loopback;
-  return connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0 ? 0 : errno;
+  return connect(socket.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0
+             ? 0
+             : errno;
 }
 
 class Forwarder final : SpdyHandler, WebSocketHandler {
  public:
-  Forwarder(Connection& connection, Framing framing, const std::string& pod_id, pods::PodManager& pods)
+  Forwarder(Connection& connection, Framing framing, const std::string& pod_id,
+            pods::PodManager& pods)
       : connection_(connection), framing_(framing), pod_id_(pod_id), pods_(pods) {}
 
   Result<void> Run(std::string early) {
@@ -89,7 +96,9 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
       const bool write = pair.connecting || pair.waiting() > 0;
       const bool read = room && !pair.connecting && !pair.pod_ended;
       if (!write && !read) continue;
-      wait.push_back({.fd = pair.socket.get(), .events = static_cast<short>((read ? POLLIN : 0) | (write ? POLLOUT : 0)), .revents = 0});
+      wait.push_back({.fd = pair.socket.get(),
+                      .events = static_cast<short>((read ? POLLIN : 0) | (write ? POLLOUT : 0)),
+                      .revents = 0});
       waiting.push_back(&pair);
     }
     const auto waited = connection_.Wait(wait, total < kMaxWaiting, deadline);
@@ -97,8 +106,10 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
     if (!waited && pairs_.empty()) return Result<void>(waited.error());
     for (std::size_t i = 0; i < wait.size(); ++i) {
       if (wait[i].revents == 0) continue;
-      if (waiting[i]->connecting) OnConnected(*waiting[i]);
-      else OnReady(*waiting[i], wait[i].revents, room);
+      if (waiting[i]->connecting)
+        OnConnected(*waiting[i]);
+      else
+        OnReady(*waiting[i], wait[i].revents, room);
     }
     if (waited && waited->readable) {
       received_.clear();
@@ -107,7 +118,8 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
       if (received_.size() < kReadBytes / 2) std::string().swap(received_);
     }
     Expire();
-    pairs_.remove_if([](const Pair& pair) { return pair.error_stream == 0 && pair.data_stream == 0; });
+    pairs_.remove_if(
+        [](const Pair& pair) { return pair.error_stream == 0 && pair.data_stream == 0; });
     return Ok();
   }
 
@@ -123,7 +135,8 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
     frames_.clear();
   }
 
-  // ------------------------------------------------------------------------------------------- from the client
+  // -------------------------------------------------------------------------------------------
+  // from the client
 
   Result<void> OnMessage(std::string_view piece, bool) override { return spdy_.Feed(piece, *this); }
   Result<void> OnPing(std::string_view payload) override {
@@ -160,7 +173,8 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
       pair->port = *port;
       pair->deadline = steady_clock::now() + kStreamCreationTime;
     }
-    if (pair->port != *port || (is_error ? pair->error_stream : pair->data_stream) != 0 || (is_data && pair->data_seen)) {
+    if (pair->port != *port || (is_error ? pair->error_stream : pair->data_stream) != 0 ||
+        (is_data && pair->data_seen)) {
       return Refuse(id);
     }
     (is_error ? pair->error_stream : pair->data_stream) = id;
@@ -178,7 +192,8 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
   }
   Result<void> OnData(std::uint32_t id, std::string_view piece, bool fin) override {
     Pair* pair = FindBy([&](const Pair& p) { return p.data_stream == id; });
-    if (pair == nullptr || pair->client_ended) return Ok();  // of an error stream, or of one that is over
+    if (pair == nullptr || pair->client_ended)
+      return Ok();  // of an error stream, or of one that is over
     pair->to_pod.append(piece);
     pair->client_ended = fin;
     if (pair->socket && !pair->connecting) PushToPod(*pair);
@@ -196,7 +211,8 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
     return Ok();
   }
 
-  // --------------------------------------------------------------------------------------------------- the pod
+  // ---------------------------------------------------------------------------------------------------
+  // the pod
 
   void Open(Pair& pair, Family family) {
     pair.family = family;
@@ -221,8 +237,8 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
       pair.first_refusal = why;
       return Open(pair, Family::kV6);
     }
-    End(pair, "error forwarding port " + std::to_string(pair.port) + " to pod " + pod_id_ + ": localhost: " +
-                  pair.first_refusal + "; [::1]: " + why);
+    End(pair, "error forwarding port " + std::to_string(pair.port) + " to pod " + pod_id_ +
+                  ": localhost: " + pair.first_refusal + "; [::1]: " + why);
   }
   void OnConnected(Pair& pair) {
     int err = 0;
@@ -235,19 +251,23 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
   }
   void OnReady(Pair& pair, short events, bool room) {
     if (pair.waiting() > 0) PushToPod(pair);
-    if (!pair.socket || !room || pair.pod_ended || (events & (POLLIN | POLLHUP | POLLERR)) == 0) return;
+    if (!pair.socket || !room || pair.pod_ended || (events & (POLLIN | POLLHUP | POLLERR)) == 0)
+      return;
     if (buffer_.empty()) buffer_.resize(kReadBytes);
     const ssize_t size = recv(pair.socket.get(), buffer_.data(), buffer_.size(), 0);
     if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
     if (size < 0) return End(pair, "");  // it hung up on us
-    if (size > 0) return SpdyEncoder::Data(out(), pair.data_stream, {buffer_.data(), static_cast<std::size_t>(size)}, false);
+    if (size > 0)
+      return SpdyEncoder::Data(out(), pair.data_stream,
+                               {buffer_.data(), static_cast<std::size_t>(size)}, false);
     pair.pod_ended = true;
     SpdyEncoder::Data(out(), pair.data_stream, "", true);
     if (pair.client_ended && pair.waiting() == 0) End(pair, "");
   }
   void PushToPod(Pair& pair) {
     while (pair.waiting() > 0) {
-      const ssize_t size = send(pair.socket.get(), pair.to_pod.data() + pair.sent, pair.waiting(), MSG_NOSIGNAL);
+      const ssize_t size =
+          send(pair.socket.get(), pair.to_pod.data() + pair.sent, pair.waiting(), MSG_NOSIGNAL);
       if (size < 0 && errno == EINTR) continue;
       if (size < 0 && errno == EAGAIN) break;
       if (size < 0) return End(pair, "");
@@ -268,7 +288,8 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
   // Ends both streams, after saying why on the error stream.
   void End(Pair& pair, std::string_view why) {
     if (pair.error_stream != 0) SpdyEncoder::Data(out(), pair.error_stream, why, true);
-    if (pair.data_stream != 0 && !pair.pod_ended) SpdyEncoder::Data(out(), pair.data_stream, "", true);
+    if (pair.data_stream != 0 && !pair.pod_ended)
+      SpdyEncoder::Data(out(), pair.data_stream, "", true);
     pair.error_stream = pair.data_stream = 0;
     pair.socket.Reset();
     pair.to_pod.clear();
@@ -280,8 +301,10 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
     const auto now = steady_clock::now();
     for (Pair& pair : pairs_) {
       if (pair.deadline > now) continue;
-      if (pair.connecting) OnRefused(pair, "connect: it took too long");
-      else End(pair, "the other stream of the pair did not come");
+      if (pair.connecting)
+        OnRefused(pair, "connect: it took too long");
+      else
+        End(pair, "the other stream of the pair did not come");
     }
   }
   void DeliverRest() {
@@ -291,7 +314,8 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
       for (Pair& pair : pairs_) {
         if (!pair.socket || pair.connecting || pair.waiting() == 0) continue;
         PushToPod(pair);
-        if (pair.socket && pair.waiting() > 0) wait.push_back({.fd = pair.socket.get(), .events = POLLOUT, .revents = 0});
+        if (pair.socket && pair.waiting() > 0)
+          wait.push_back({.fd = pair.socket.get(), .events = POLLOUT, .revents = 0});
       }
       const auto left = std::chrono::ceil<std::chrono::milliseconds>(until - steady_clock::now());
       if (wait.empty() || left.count() <= 0 || !connection_.WaitOthers(wait, left)) return;
@@ -318,8 +342,8 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
 
 }  // namespace
 
-Result<void> RunPortForward(Connection& connection, Framing framing, const std::string& pod_id, pods::PodManager& pods,
-                            std::string early) {
+Result<void> RunPortForward(Connection& connection, Framing framing, const std::string& pod_id,
+                            pods::PodManager& pods, std::string early) {
   Forwarder forwarder(connection, framing, pod_id, pods);
   return forwarder.Run(std::move(early));
 }

@@ -1,8 +1,9 @@
 // Port-forward: many pairs of streams over one connection, each to a port inside a pod's network.
 #pragma once
 
-#include "connection.h"
 #include "linnet/pods/pod_manager.h"
+
+#include "connection.h"
 
 namespace linnet::cri::streaming {
 
@@ -12,7 +13,7 @@ enum class Framing : std::uint8_t {
 };
 
 // Returns when the client has gone. `early`: what came behind the head of the request.
-Result<void> RunPortForward(Connection& connection, Framing framing, const std::string& pod_id, pods::PodManager& pods,
-                            std::string early);
+Result<void> RunPortForward(Connection& connection, Framing framing, const std::string& pod_id,
+                            pods::PodManager& pods, std::string early);
 
 }  // namespace linnet::cri::streaming

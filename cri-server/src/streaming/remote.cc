@@ -9,8 +9,10 @@
 namespace linnet::cri::streaming {
 namespace {
 
-constexpr std::array kSpdyProtocols = {"v4.channel.k8s.io", "v3.channel.k8s.io", "v2.channel.k8s.io", "channel.k8s.io"};
-constexpr std::array kWebSocketProtocols = {"v5.channel.k8s.io", "v4.channel.k8s.io", "channel.k8s.io"};
+constexpr std::array kSpdyProtocols = {"v4.channel.k8s.io", "v3.channel.k8s.io",
+                                       "v2.channel.k8s.io", "channel.k8s.io"};
+constexpr std::array kWebSocketProtocols = {"v5.channel.k8s.io", "v4.channel.k8s.io",
+                                            "channel.k8s.io"};
 
 template <class Protocols>
 const char* Choose(const Protocols& known, const std::vector<std::string>& offered) {
@@ -20,7 +22,8 @@ const char* Choose(const Protocols& known, const std::vector<std::string>& offer
   return nullptr;
 }
 
-// -------------------------------------------------------------------------------------------------------- SPDY
+// --------------------------------------------------------------------------------------------------------
+// SPDY
 
 class SpdyRemote final : public Remote, SpdyHandler {
  public:
@@ -44,11 +47,13 @@ class SpdyRemote final : public Remote, SpdyHandler {
     return true;
   }
   void Write(Channel channel, std::string_view data, std::string& out) override {
-    if (const std::uint32_t id = ids_[Index(channel)]; id != 0) SpdyEncoder::Data(out, id, data, false);
+    if (const std::uint32_t id = ids_[Index(channel)]; id != 0)
+      SpdyEncoder::Data(out, id, data, false);
   }
   void Finish(const StreamStatus& status, std::string& out) override {
     for (const Channel channel : {Channel::kStdout, Channel::kStderr}) {
-      if (const std::uint32_t id = ids_[Index(channel)]; id != 0) SpdyEncoder::Data(out, id, "", true);
+      if (const std::uint32_t id = ids_[Index(channel)]; id != 0)
+        SpdyEncoder::Data(out, id, "", true);
     }
     if (const std::uint32_t id = ids_[Index(Channel::kError)]; id != 0) {
       SpdyEncoder::Data(out, id, FormatStatus(status, version_), true);
@@ -104,13 +109,15 @@ class SpdyRemote final : public Remote, SpdyHandler {
   std::string* out_ = nullptr;
 };
 
-// --------------------------------------------------------------------------------------------------- WebSocket
+// ---------------------------------------------------------------------------------------------------
+// WebSocket
 
 class WebSocketRemote final : public Remote, WebSocketHandler {
  public:
   WebSocketRemote(const StreamRequest& request, int version, std::string& out)
       : version_(version), stdout_open_(request.stdout_open), stderr_open_(request.stderr_open) {
-    for (const Channel channel : {Channel::kStdout, Channel::kStderr, Channel::kError}) Write(channel, "", out);
+    for (const Channel channel : {Channel::kStdout, Channel::kStderr, Channel::kError})
+      Write(channel, "", out);
   }
 
   Result<void> Feed(std::string_view bytes, RemoteHandler& handler, std::string& out) override {
@@ -145,7 +152,8 @@ class WebSocketRemote final : public Remote, WebSocketHandler {
       handler_->OnStdin(piece);
     } else if (*channel_ == static_cast<unsigned char>(Channel::kResize)) {
       handler_->OnResize(piece);
-    } else if (*channel_ == kCloseSignal && version_ >= 5 && piece.front() == static_cast<char>(Channel::kStdin)) {
+    } else if (*channel_ == kCloseSignal && version_ >= 5 &&
+               piece.front() == static_cast<char>(Channel::kStdin)) {
       handler_->OnStdinEnd();
     }
     return Ok();
@@ -169,16 +177,19 @@ class WebSocketRemote final : public Remote, WebSocketHandler {
 
 std::string FormatStatus(const StreamStatus& status, int version) {
   using Kind = StreamStatus::Kind;
-  const std::string exit_text = "command terminated with exit code " + std::to_string(status.exit_code);
+  const std::string exit_text =
+      "command terminated with exit code " + std::to_string(status.exit_code);
   if (version < 4) {
     if (status.kind == Kind::kSuccess) return "";
     return status.kind == Kind::kExitCode ? exit_text : status.message;
   }
-  Json json = {{"metadata", Json::object()}, {"status", status.kind == Kind::kSuccess ? "Success" : "Failure"}};
+  Json json = {{"metadata", Json::object()},
+               {"status", status.kind == Kind::kSuccess ? "Success" : "Failure"}};
   if (status.kind == Kind::kExitCode) {
     json["reason"] = "NonZeroExitCode";
     json["message"] = "command terminated with non-zero exit code: " + exit_text;
-    json["details"]["causes"] = Json::array({Json{{"reason", "ExitCode"}, {"message", std::to_string(status.exit_code)}}});
+    json["details"]["causes"] =
+        Json::array({Json{{"reason", "ExitCode"}, {"message", std::to_string(status.exit_code)}}});
   } else if (status.kind == Kind::kFailure) {
     json["reason"] = "InternalError";
     json["message"] = "Internal error occurred: " + status.message;
@@ -188,17 +199,24 @@ std::string FormatStatus(const StreamStatus& status, int version) {
   return DumpJson(json);
 }
 
-const char* ChooseSpdyProtocol(const std::vector<std::string>& offered) { return Choose(kSpdyProtocols, offered); }
-const char* ChooseWebSocketProtocol(const std::vector<std::string>& offered) { return Choose(kWebSocketProtocols, offered); }
+const char* ChooseSpdyProtocol(const std::vector<std::string>& offered) {
+  return Choose(kSpdyProtocols, offered);
+}
+const char* ChooseWebSocketProtocol(const std::vector<std::string>& offered) {
+  return Choose(kWebSocketProtocols, offered);
+}
 
 int VersionOf(std::string_view protocol) {
-  return protocol.size() > 1 && protocol[0] == 'v' && protocol[1] >= '1' && protocol[1] <= '9' ? protocol[1] - '0' : 1;
+  return protocol.size() > 1 && protocol[0] == 'v' && protocol[1] >= '1' && protocol[1] <= '9'
+             ? protocol[1] - '0'
+             : 1;
 }
 
 std::unique_ptr<Remote> MakeSpdyRemote(const StreamRequest& request, int version) {
   return std::make_unique<SpdyRemote>(request, version);
 }
-std::unique_ptr<Remote> MakeWebSocketRemote(const StreamRequest& request, int version, std::string& out) {
+std::unique_ptr<Remote> MakeWebSocketRemote(const StreamRequest& request, int version,
+                                            std::string& out) {
   return std::make_unique<WebSocketRemote>(request, version, out);
 }
 

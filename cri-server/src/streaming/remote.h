@@ -13,7 +13,13 @@
 
 namespace linnet::cri::streaming {
 
-enum class Channel : std::uint8_t { kStdin = 0, kStdout = 1, kStderr = 2, kError = 3, kResize = 4 };  // WebSocket's numbers
+enum class Channel : std::uint8_t {
+  kStdin = 0,
+  kStdout = 1,
+  kStderr = 2,
+  kError = 3,
+  kResize = 4
+};  // WebSocket's numbers
 
 // How it ended.
 struct StreamStatus {
@@ -21,7 +27,8 @@ struct StreamStatus {
   int exit_code = 0;
   std::string message;
 };
-// "v4.channel.k8s.io" and "v5…" say it as metav1.Status, others as text, and nothing where all is well.
+// "v4.channel.k8s.io" and "v5…" say it as metav1.Status, others as text, and nothing where all is
+// well.
 std::string FormatStatus(const StreamStatus& status, int version);
 
 class RemoteHandler {
@@ -45,7 +52,8 @@ class Remote {
   virtual void Finish(const StreamStatus& status, std::string& out) = 0;
 };
 
-// The best protocol that both know, from X-Stream-Protocol-Version or Sec-WebSocket-Protocol. nullptr: none.
+// The best protocol that both know, from X-Stream-Protocol-Version or Sec-WebSocket-Protocol.
+// nullptr: none.
 const char* ChooseSpdyProtocol(const std::vector<std::string>& offered);
 const char* ChooseWebSocketProtocol(const std::vector<std::string>& offered);
 // 4 of "v4.channel.k8s.io", 1 of "channel.k8s.io" and "".
@@ -53,6 +61,7 @@ int VersionOf(std::string_view protocol);
 
 std::unique_ptr<Remote> MakeSpdyRemote(const StreamRequest& request, int version);
 // Greets with empty messages in `out`.
-std::unique_ptr<Remote> MakeWebSocketRemote(const StreamRequest& request, int version, std::string& out);
+std::unique_ptr<Remote> MakeWebSocketRemote(const StreamRequest& request, int version,
+                                            std::string& out);
 
 }  // namespace linnet::cri::streaming

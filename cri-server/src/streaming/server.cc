@@ -12,11 +12,12 @@
 #include <cerrno>
 #include <system_error>
 
-#include "bridge.h"
-#include "http.h"
 #include "linnet/base/ip.h"
 #include "linnet/base/log.h"
 #include "linnet/base/text.h"
+
+#include "bridge.h"
+#include "http.h"
 #include "port_forward.h"
 #include "remote.h"
 
@@ -42,7 +43,9 @@ Result<Endpoint> ParseEndpoint(const std::string& address) {
   std::string host = address.substr(0, colon);
   if (host.starts_with('[') && host.ends_with(']')) host = host.substr(1, host.size() - 2);
   if (host == "localhost") host = "127.0.0.1";
-  return Endpoint{.ip = LN_TRY(IpAddress::Parse(host)), .port = LN_TRY(ParseNumber<std::uint16_t>(std::string_view(address).substr(colon + 1)))};
+  return Endpoint{
+      .ip = LN_TRY(IpAddress::Parse(host)),
+      .port = LN_TRY(ParseNumber<std::uint16_t>(std::string_view(address).substr(colon + 1)))};
 }
 
 struct Listener {
@@ -54,7 +57,8 @@ Result<Listener> Listen(const std::string& address) {
   const Endpoint endpoint = LN_TRY(ParseEndpoint(address));
   const bool v4 = endpoint.ip.is_v4();
   Listener out;
-  out.socket = UniqueFd(socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
+  out.socket =
+      UniqueFd(socket(v4 ? AF_INET : AF_INET6, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0));
   if (!out.socket) return Error::FromErrno(errno, "socket");
   const int one = 1;
   (void)setsockopt(out.socket.get(), SOL_SOCKET, SO_REUSEADDR, &one, sizeof one);
@@ -74,14 +78,17 @@ Result<Listener> Listen(const std::string& address) {
     std::copy(bytes.begin(), bytes.end(), reinterpret_cast<std::uint8_t*>(&at->sin6_addr));
     size = sizeof *at;
   }
-  if (bind(out.socket.get(), reinterpret_cast<const sockaddr*>(&storage), size) != 0) return Error::FromErrno(errno, "bind");
+  if (bind(out.socket.get(), reinterpret_cast<const sockaddr*>(&storage), size) != 0)
+    return Error::FromErrno(errno, "bind");
   if (listen(out.socket.get(), 128) != 0) return Error::FromErrno(errno, "listen");
-  if (getsockname(out.socket.get(), reinterpret_cast<sockaddr*>(&storage), &size) != 0) return Error::FromErrno(errno, "getsockname");
+  if (getsockname(out.socket.get(), reinterpret_cast<sockaddr*>(&storage), &size) != 0)
+    return Error::FromErrno(errno, "getsockname");
   const std::uint16_t port = ntohs(v4 ? reinterpret_cast<const sockaddr_in*>(&storage)->sin_port
                                       : reinterpret_cast<const sockaddr_in6*>(&storage)->sin6_port);
   // Nobody can connect to "any address".
   const bool any = endpoint.ip.IsUnspecified();
-  const std::string host = v4 ? (any ? "127.0.0.1" : endpoint.ip.str()) : "[" + (any ? "::1" : endpoint.ip.str()) + "]";
+  const std::string host =
+      v4 ? (any ? "127.0.0.1" : endpoint.ip.str()) : "[" + (any ? "::1" : endpoint.ip.str()) + "]";
   out.url = "http://" + host + ":" + std::to_string(port);
   return out;
 }
@@ -98,7 +105,8 @@ Result<std::string> ReadHead(Connection& connection, std::string& rest) {
       in.resize(end);
       return in;
     }
-    if (in.size() > kMaxHeadBytes) return Error(Code::kResourceExhausted, "the request's head is too large");
+    if (in.size() > kMaxHeadBytes)
+      return Error(Code::kResourceExhausted, "the request's head is too large");
     if (LN_TRY(connection.Wait(none, true, deadline)).readable) LN_TRY(connection.Receive(in));
   }
 }
@@ -109,11 +117,13 @@ struct Upgrade {
   std::string protocol;
 };
 
-void Refuse(Connection& connection, int status, std::string_view text, const std::vector<std::string>& headers = {}) {
+void Refuse(Connection& connection, int status, std::string_view text,
+            const std::vector<std::string>& headers = {}) {
   connection.out() += ErrorResponse(status, text, headers);
 }
 
-std::optional<Upgrade> UpgradeToWebSocket(Connection& connection, const RequestHead& head, StreamRequest::Kind kind) {
+std::optional<Upgrade> UpgradeToWebSocket(Connection& connection, const RequestHead& head,
+                                          StreamRequest::Kind kind) {
   const std::string key = head.Header("sec-websocket-key");
   if (head.method != "GET" || head.Header("sec-websocket-version") != "13" || key.size() != 24) {
     Refuse(connection, 400, "not a WebSocket handshake of version 13");
@@ -122,19 +132,24 @@ std::optional<Upgrade> UpgradeToWebSocket(Connection& connection, const RequestH
   const std::vector<std::string> offered = head.List("sec-websocket-protocol");
   const bool forward = kind == StreamRequest::Kind::kPortForward;
   const char* chosen = ChooseWebSocketProtocol(offered);
-  if (forward) chosen = head.Has("sec-websocket-protocol", kTunnelProtocol) ? kTunnelProtocol : nullptr;
+  if (forward)
+    chosen = head.Has("sec-websocket-protocol", kTunnelProtocol) ? kTunnelProtocol : nullptr;
   if (chosen == nullptr && (forward || !offered.empty())) {
     Refuse(connection, 403, "none of the offered subprotocols is spoken here");
     return std::nullopt;
   }
-  connection.out() += "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: Upgrade\r\nSec-WebSocket-Accept: " +
-                      WebSocketAccept(key) + "\r\n";
-  if (chosen != nullptr) connection.out() += std::string("Sec-WebSocket-Protocol: ") + chosen + "\r\n";
+  connection.out() +=
+      "HTTP/1.1 101 Switching Protocols\r\nUpgrade: websocket\r\nConnection: "
+      "Upgrade\r\nSec-WebSocket-Accept: " +
+      WebSocketAccept(key) + "\r\n";
+  if (chosen != nullptr)
+    connection.out() += std::string("Sec-WebSocket-Protocol: ") + chosen + "\r\n";
   connection.out() += "\r\n";
   return Upgrade{.web_socket = true, .protocol = chosen != nullptr ? chosen : ""};
 }
 
-std::optional<Upgrade> UpgradeToSpdy(Connection& connection, const RequestHead& head, StreamRequest::Kind kind) {
+std::optional<Upgrade> UpgradeToSpdy(Connection& connection, const RequestHead& head,
+                                     StreamRequest::Kind kind) {
   const std::vector<std::string> offered = head.List("x-stream-protocol-version");
   if (offered.empty()) {
     Refuse(connection, 400, "X-Stream-Protocol-Version: missing");
@@ -142,56 +157,75 @@ std::optional<Upgrade> UpgradeToSpdy(Connection& connection, const RequestHead& 
   }
   const bool forward = kind == StreamRequest::Kind::kPortForward;
   const char* chosen = ChooseSpdyProtocol(offered);
-  if (forward) chosen = head.Has("x-stream-protocol-version", kPortForwardProtocol) ? kPortForwardProtocol : nullptr;
+  if (forward)
+    chosen = head.Has("x-stream-protocol-version", kPortForwardProtocol) ? kPortForwardProtocol
+                                                                         : nullptr;
   if (chosen == nullptr) {
-    const std::string accepted = forward ? kPortForwardProtocol : "v4.channel.k8s.io, v3.channel.k8s.io, v2.channel.k8s.io, channel.k8s.io";
-    Refuse(connection, 403, "none of the offered stream protocols is spoken here", {"X-Accepted-Stream-Protocol-Versions: " + accepted});
+    const std::string accepted =
+        forward ? kPortForwardProtocol
+                : "v4.channel.k8s.io, v3.channel.k8s.io, v2.channel.k8s.io, channel.k8s.io";
+    Refuse(connection, 403, "none of the offered stream protocols is spoken here",
+           {"X-Accepted-Stream-Protocol-Versions: " + accepted});
     return std::nullopt;
   }
-  connection.out() += std::string("HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: SPDY/3.1\r\nX-Stream-Protocol-Version: ") +
+  connection.out() += std::string(
+                          "HTTP/1.1 101 Switching Protocols\r\nConnection: Upgrade\r\nUpgrade: "
+                          "SPDY/3.1\r\nX-Stream-Protocol-Version: ") +
                       chosen + "\r\n\r\n";
   return Upgrade{.web_socket = false, .protocol = chosen};
 }
 
-std::optional<Upgrade> Negotiate(Connection& connection, const RequestHead& head, StreamRequest::Kind kind) {
-  if (head.Has("upgrade", "websocket") && head.Has("connection", "upgrade")) return UpgradeToWebSocket(connection, head, kind);
-  if (head.Has("upgrade", "SPDY/3.1") && head.Has("connection", "upgrade")) return UpgradeToSpdy(connection, head, kind);
+std::optional<Upgrade> Negotiate(Connection& connection, const RequestHead& head,
+                                 StreamRequest::Kind kind) {
+  if (head.Has("upgrade", "websocket") && head.Has("connection", "upgrade"))
+    return UpgradeToWebSocket(connection, head, kind);
+  if (head.Has("upgrade", "SPDY/3.1") && head.Has("connection", "upgrade"))
+    return UpgradeToSpdy(connection, head, kind);
   Refuse(connection, 400, "a request to upgrade to SPDY/3.1 or websocket is wanted");
   return std::nullopt;
 }
 
-void Run(Connection& connection, const Upgrade& upgrade, const StreamRequest& request, pods::PodManager& pods, std::string early) {
+void Run(Connection& connection, const Upgrade& upgrade, const StreamRequest& request,
+         pods::PodManager& pods, std::string early) {
   const auto begin = steady_clock::now();
   const bool forward = request.kind == StreamRequest::Kind::kPortForward;
   Result<void> done;
   if (forward) {
-    done = RunPortForward(connection, upgrade.web_socket ? Framing::kWebSocket : Framing::kPlain, request.id, pods, std::move(early));
+    done = RunPortForward(connection, upgrade.web_socket ? Framing::kWebSocket : Framing::kPlain,
+                          request.id, pods, std::move(early));
   } else {
     const int version = VersionOf(upgrade.protocol);
     const std::unique_ptr<Remote> remote =
-        upgrade.web_socket ? MakeWebSocketRemote(request, version, connection.out()) : MakeSpdyRemote(request, version);
+        upgrade.web_socket ? MakeWebSocketRemote(request, version, connection.out())
+                           : MakeSpdyRemote(request, version);
     auto* const run = request.kind == StreamRequest::Kind::kExec ? RunExec : RunAttach;
     auto status = run(connection, *remote, request, pods, std::move(early));
-    if (!status) done = std::move(status).error();
-    else if (status->kind == StreamStatus::Kind::kFailure) done = Internal(status->message);
+    if (!status)
+      done = std::move(status).error();
+    else if (status->kind == StreamStatus::Kind::kFailure)
+      done = Internal(status->message);
   }
-  const auto took = std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - begin).count();
+  const auto took =
+      std::chrono::duration_cast<std::chrono::milliseconds>(steady_clock::now() - begin).count();
   const char* key = forward ? "pod" : "ctr";
   if (done) {
     log::Debug("stream ended", {{"kind", PathOf(request.kind)}, {key, request.id}, {"ms", took}});
   } else {
-    log::Info("stream ended early", {{"kind", PathOf(request.kind)}, {key, request.id}, {"ms", took}, {"err", done.error()}});
+    log::Info(
+        "stream ended early",
+        {{"kind", PathOf(request.kind)}, {key, request.id}, {"ms", took}, {"err", done.error()}});
   }
 }
 
 }  // namespace
 
-Result<std::unique_ptr<StreamingServer>> StreamingServer::Start(const std::string& address, pods::PodManager& pods) {
+Result<std::unique_ptr<StreamingServer>> StreamingServer::Start(const std::string& address,
+                                                                pods::PodManager& pods) {
   Listener listener = LN_TRY_CTX(Listen(address), "streaming.address " + address);
   UniqueFd stop(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop) return Error::FromErrno(errno, "eventfd");
-  std::unique_ptr<StreamingServer> out(
-      new StreamingServer(std::move(listener.socket), std::move(stop), std::move(listener.url), pods));
+  std::unique_ptr<StreamingServer> out(new StreamingServer(
+      std::move(listener.socket), std::move(stop), std::move(listener.url), pods));
   StreamingServer* server = out.get();
   try {
     out->acceptor_ = std::thread([server] { server->Accept(); });
@@ -201,8 +235,13 @@ Result<std::unique_ptr<StreamingServer>> StreamingServer::Start(const std::strin
   return out;
 }
 
-StreamingServer::StreamingServer(UniqueFd listener, UniqueFd stop, std::string url, pods::PodManager& pods)
-    : listener_(std::move(listener)), stop_(std::move(stop)), url_(std::move(url)), pods_(pods), tickets_(url_) {}
+StreamingServer::StreamingServer(UniqueFd listener, UniqueFd stop, std::string url,
+                                 pods::PodManager& pods)
+    : listener_(std::move(listener)),
+      stop_(std::move(stop)),
+      url_(std::move(url)),
+      pods_(pods),
+      tickets_(url_) {}
 
 StreamingServer::~StreamingServer() {
   const std::uint64_t one = 1;
@@ -220,12 +259,14 @@ StreamingServer::~StreamingServer() {
 void StreamingServer::Accept() {
   (void)pthread_setname_np(pthread_self(), "stream-accept");
   while (true) {
-    std::array<pollfd, 2> wait = {{{.fd = listener_.get(), .events = POLLIN, .revents = 0}, {.fd = stop_.get(), .events = POLLIN, .revents = 0}}};
+    std::array<pollfd, 2> wait = {{{.fd = listener_.get(), .events = POLLIN, .revents = 0},
+                                   {.fd = stop_.get(), .events = POLLIN, .revents = 0}}};
     if (poll(wait.data(), wait.size(), -1) < 0 && errno != EINTR) return;
     if (wait[1].revents != 0) return;
     UniqueFd socket(accept4(listener_.get(), nullptr, nullptr, SOCK_CLOEXEC | SOCK_NONBLOCK));
     if (!socket) {
-      if (errno == EMFILE || errno == ENFILE) (void)poll(&wait[1], 1, 100);  // until somebody closes something
+      if (errno == EMFILE || errno == ENFILE)
+        (void)poll(&wait[1], 1, 100);  // until somebody closes something
       continue;
     }
     const int one = 1;
@@ -235,12 +276,13 @@ void StreamingServer::Accept() {
     if (live_.size() >= kMaxConnections) continue;  // closed unheard
     const auto self = live_.emplace(live_.end());
     try {
-      *self = std::thread([this, self, connection = Connection(std::move(socket), stop_)]() mutable {
-        (void)pthread_setname_np(pthread_self(), "stream");
-        Serve(connection);
-        { const Connection gone = std::move(connection); }
-        Finished(self);
-      });
+      *self =
+          std::thread([this, self, connection = Connection(std::move(socket), stop_)]() mutable {
+            (void)pthread_setname_np(pthread_self(), "stream");
+            Serve(connection);
+            { const Connection gone = std::move(connection); }
+            Finished(self);
+          });
     } catch (const std::system_error&) {
       live_.erase(self);
     }

@@ -1,6 +1,7 @@
 // The streaming server: one listener for the URLs that Exec, Attach and PortForward answer with.
 //
-// A thread accepts; every connection has a thread of its own, which lives as long as the stream. Each sleeps in poll(2).
+// A thread accepts; every connection has a thread of its own, which lives as long as the stream.
+// Each sleeps in poll(2).
 #pragma once
 
 #include <list>
@@ -8,9 +9,10 @@
 #include <string>
 #include <thread>
 
-#include "connection.h"
 #include "linnet/base/mutex.h"
 #include "linnet/pods/pod_manager.h"
+
+#include "connection.h"
 #include "tickets.h"
 
 namespace linnet::cri::streaming {
@@ -18,7 +20,8 @@ namespace linnet::cri::streaming {
 class StreamingServer {
  public:
   // `address`: "127.0.0.1:0". `pods` must outlive the server.
-  static Result<std::unique_ptr<StreamingServer>> Start(const std::string& address, pods::PodManager& pods);
+  static Result<std::unique_ptr<StreamingServer>> Start(const std::string& address,
+                                                        pods::PodManager& pods);
   // Hangs up on everybody: terminals with it.
   ~StreamingServer();
   StreamingServer(const StreamingServer&) = delete;
@@ -42,7 +45,8 @@ class StreamingServer {
   Mutex mu_;
   CondVar idle_;
   Threads live_ LN_GUARDED_BY(mu_);
-  std::thread ended_ LN_GUARDED_BY(mu_);  // the last that ended: the next one to end, or the destructor, joins it
+  std::thread ended_
+      LN_GUARDED_BY(mu_);  // the last that ended: the next one to end, or the destructor, joins it
   std::thread acceptor_;
 };
 

@@ -15,18 +15,27 @@ constexpr std::size_t kMaxHeaderBytes = 128U << 10;  // uncompressed, of one str
 constexpr std::uint32_t kMaxHeaders = 256;
 constexpr std::uint8_t kFin = 1;
 
-enum Type : std::uint16_t { kSynStream = 1, kSynReply = 2, kRstStream = 3, kPing = 6, kGoAway = 7, kHeaders = 8 };
+enum Type : std::uint16_t {
+  kSynStream = 1,
+  kSynReply = 2,
+  kRstStream = 3,
+  kPing = 6,
+  kGoAway = 7,
+  kHeaders = 8
+};
 
 Error Broken(const char* what) { return InvalidArgument(std::string("spdy: ") + what); }
 
 std::uint32_t Get32(std::string_view bytes, std::size_t at) {
   std::uint32_t value = 0;
-  for (std::size_t i = 0; i < 4; ++i) value = value << 8 | static_cast<unsigned char>(bytes[at + i]);
+  for (std::size_t i = 0; i < 4; ++i)
+    value = value << 8 | static_cast<unsigned char>(bytes[at + i]);
   return value;
 }
 
 void Put32(std::string& out, std::uint32_t value) {
-  for (int shift = 24; shift >= 0; shift -= 8) out.push_back(static_cast<char>(value >> shift & 0xFF));
+  for (int shift = 24; shift >= 0; shift -= 8)
+    out.push_back(static_cast<char>(value >> shift & 0xFF));
 }
 
 void ControlHead(std::string& out, Type type, std::uint32_t size) {
@@ -35,26 +44,88 @@ void ControlHead(std::string& out, Type type, std::uint32_t size) {
 }
 
 std::string BuildDictionary() {
-  static constexpr std::array kWords = {
-      "options", "head", "post", "put", "delete", "trace", "accept", "accept-charset", "accept-encoding", "accept-language",
-      "accept-ranges", "age", "allow", "authorization", "cache-control", "connection", "content-base", "content-encoding",
-      "content-language", "content-length", "content-location", "content-md5", "content-range", "content-type", "date", "etag",
-      "expect", "expires", "from", "host", "if-match", "if-modified-since", "if-none-match", "if-range", "if-unmodified-since",
-      "last-modified", "location", "max-forwards", "pragma", "proxy-authenticate", "proxy-authorization", "range", "referer",
-      "retry-after", "server", "te", "trailer", "transfer-encoding", "upgrade", "user-agent", "vary", "via", "warning",
-      "www-authenticate", "method", "get", "status", "200 OK", "version", "HTTP/1.1", "url", "public", "set-cookie",
-      "keep-alive", "origin"};
+  static constexpr std::array kWords = {"options",
+                                        "head",
+                                        "post",
+                                        "put",
+                                        "delete",
+                                        "trace",
+                                        "accept",
+                                        "accept-charset",
+                                        "accept-encoding",
+                                        "accept-language",
+                                        "accept-ranges",
+                                        "age",
+                                        "allow",
+                                        "authorization",
+                                        "cache-control",
+                                        "connection",
+                                        "content-base",
+                                        "content-encoding",
+                                        "content-language",
+                                        "content-length",
+                                        "content-location",
+                                        "content-md5",
+                                        "content-range",
+                                        "content-type",
+                                        "date",
+                                        "etag",
+                                        "expect",
+                                        "expires",
+                                        "from",
+                                        "host",
+                                        "if-match",
+                                        "if-modified-since",
+                                        "if-none-match",
+                                        "if-range",
+                                        "if-unmodified-since",
+                                        "last-modified",
+                                        "location",
+                                        "max-forwards",
+                                        "pragma",
+                                        "proxy-authenticate",
+                                        "proxy-authorization",
+                                        "range",
+                                        "referer",
+                                        "retry-after",
+                                        "server",
+                                        "te",
+                                        "trailer",
+                                        "transfer-encoding",
+                                        "upgrade",
+                                        "user-agent",
+                                        "vary",
+                                        "via",
+                                        "warning",
+                                        "www-authenticate",
+                                        "method",
+                                        "get",
+                                        "status",
+                                        "200 OK",
+                                        "version",
+                                        "HTTP/1.1",
+                                        "url",
+                                        "public",
+                                        "set-cookie",
+                                        "keep-alive",
+                                        "origin"};
   std::string out;
   for (const std::string_view word : kWords) {
     Put32(out, static_cast<std::uint32_t>(word.size()));
     out += word;
   }
   out +=
-      "100101201202205206300302303304305306307402405406407408409410411412413414415416417502504505203 Non-Authoritative "
-      "Information204 No Content301 Moved Permanently400 Bad Request401 Unauthorized403 Forbidden404 Not Found500 Internal "
-      "Server Error501 Not Implemented503 Service UnavailableJan Feb Mar Apr May Jun Jul Aug Sept Oct Nov Dec 00:00:00 Mon, "
-      "Tue, Wed, Thu, Fri, Sat, Sun, GMTchunked,text/html,image/png,image/jpg,image/gif,application/xml,application/xhtml+xml,"
-      "text/plain,text/javascript,publicprivatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq=0.";
+      "10010120120220520630030230330430530630740240540640740840941041141241341441541641750250450520"
+      "3 Non-Authoritative "
+      "Information204 No Content301 Moved Permanently400 Bad Request401 Unauthorized403 "
+      "Forbidden404 Not Found500 Internal "
+      "Server Error501 Not Implemented503 Service UnavailableJan Feb Mar Apr May Jun Jul Aug Sept "
+      "Oct Nov Dec 00:00:00 Mon, "
+      "Tue, Wed, Thu, Fri, Sat, Sun, "
+      "GMTchunked,text/html,image/png,image/jpg,image/gif,application/xml,application/xhtml+xml,"
+      "text/plain,text/"
+      "javascript,publicprivatemax-age=gzip,deflate,sdchcharset=utf-8charset=iso-8859-1,utf-,*,enq="
+      "0.";
   return out;
 }
 
@@ -65,7 +136,8 @@ std::string_view SpdyDictionary() {
   return kDictionary;
 }
 
-// ------------------------------------------------------------------------------------------------------ headers
+// ------------------------------------------------------------------------------------------------------
+// headers
 
 class SpdyDecoder::Inflater {
  public:
@@ -79,8 +151,10 @@ class SpdyDecoder::Inflater {
   Result<std::string> Inflate(std::string_view block) {
     if (!ok_) return Internal("spdy: zlib has no memory");
     std::string out;
-    std::array<unsigned char, 4096> buffer;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by inflate
-    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(block.data()));  // NOLINT(cppcoreguidelines-pro-type-const-cast): only read
+    std::array<unsigned char, 4096>
+        buffer;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by inflate
+    stream_.next_in = reinterpret_cast<Bytef*>(const_cast<char*>(
+        block.data()));  // NOLINT(cppcoreguidelines-pro-type-const-cast): only read
     stream_.avail_in = static_cast<uInt>(block.size());
     while (true) {
       stream_.next_out = buffer.data();
@@ -88,10 +162,12 @@ class SpdyDecoder::Inflater {
       int rc = inflate(&stream_, Z_SYNC_FLUSH);
       if (rc == Z_NEED_DICT) {
         const std::string_view dictionary = SpdyDictionary();
-        rc = inflateSetDictionary(&stream_, reinterpret_cast<const Bytef*>(dictionary.data()), static_cast<uInt>(dictionary.size()));
+        rc = inflateSetDictionary(&stream_, reinterpret_cast<const Bytef*>(dictionary.data()),
+                                  static_cast<uInt>(dictionary.size()));
         if (rc == Z_OK) continue;
       }
-      if (rc != Z_OK && rc != Z_BUF_ERROR) return Broken("headers are not compressed as they should be");
+      if (rc != Z_OK && rc != Z_BUF_ERROR)
+        return Broken("headers are not compressed as they should be");
       out.append(reinterpret_cast<const char*>(buffer.data()), buffer.size() - stream_.avail_out);
       if (out.size() > kMaxHeaderBytes) return Broken("headers are too large");
       if (stream_.avail_out > 0) break;  // everything there was
@@ -132,7 +208,8 @@ Result<SpdyHeaders> ParseHeaders(std::string_view block) {
 
 }  // namespace
 
-// ------------------------------------------------------------------------------------------------------- frames
+// -------------------------------------------------------------------------------------------------------
+// frames
 
 SpdyDecoder::SpdyDecoder() : inflater_(std::make_unique<Inflater>()) {}
 SpdyDecoder::~SpdyDecoder() = default;
@@ -173,7 +250,8 @@ Result<void> SpdyDecoder::OnSynStream(SpdyHandler& handler) {
 
 Result<void> SpdyDecoder::OnControl(SpdyHandler& handler) {
   switch (type_) {
-    case kSynStream: return OnSynStream(handler);
+    case kSynStream:
+      return OnSynStream(handler);
     case kRstStream:
       if (control_.size() != 8) return Broken("size of RST_STREAM");
       return handler.OnReset(Get32(control_, 0) & 0x7FFFFFFFU);
@@ -188,7 +266,8 @@ Result<void> SpdyDecoder::OnControl(SpdyHandler& handler) {
       const bool fin = (flags_ & kFin) != 0;
       return fin ? handler.OnData(Get32(control_, 0) & 0x7FFFFFFFU, "", true) : Ok();
     }
-    default: return Ok();  // SETTINGS, GOAWAY, WINDOW_UPDATE, and what later versions may have
+    default:
+      return Ok();  // SETTINGS, GOAWAY, WINDOW_UPDATE, and what later versions may have
   }
 }
 
@@ -218,14 +297,18 @@ Result<void> SpdyDecoder::Feed(std::string_view bytes, SpdyHandler& handler) {
   return Ok();
 }
 
-// ------------------------------------------------------------------------------------------------------ sending
+// ------------------------------------------------------------------------------------------------------
+// sending
 
 void SpdyEncoder::SynReply(std::string& out, std::uint32_t id) {
-  // A stored block with "no headers", and an empty one: as after Z_SYNC_FLUSH, without which Go's reader takes the end of
-  // the frame for the end of the stream. The first one begins the zlib stream and names the dictionary.
+  // A stored block with "no headers", and an empty one: as after Z_SYNC_FLUSH, without which Go's
+  // reader takes the end of the frame for the end of the stream. The first one begins the zlib
+  // stream and names the dictionary.
   static constexpr std::string_view kBegin("\x78\xBB\xE3\xC6\xA7\xC2", 6);
-  static constexpr std::string_view kNoHeaders("\x00\x04\x00\xFB\xFF\x00\x00\x00\x00\x00\x00\x00\xFF\xFF", 14);
-  ControlHead(out, kSynReply, static_cast<std::uint32_t>(4 + (began_ ? 0 : kBegin.size()) + kNoHeaders.size()));
+  static constexpr std::string_view kNoHeaders(
+      "\x00\x04\x00\xFB\xFF\x00\x00\x00\x00\x00\x00\x00\xFF\xFF", 14);
+  ControlHead(out, kSynReply,
+              static_cast<std::uint32_t>(4 + (began_ ? 0 : kBegin.size()) + kNoHeaders.size()));
   Put32(out, id);
   if (!began_) out += kBegin;
   began_ = true;

@@ -1,6 +1,8 @@
-// SPDY/3.1 frames, as much as Kubernetes' streams use, the server's side. No sockets here: bytes in, calls out.
+// SPDY/3.1 frames, as much as Kubernetes' streams use, the server's side. No sockets here: bytes
+// in, calls out.
 //
-// Flow control: clients of this world send no WINDOW_UPDATE and look at none, so there is none; TCP holds back.
+// Flow control: clients of this world send no WINDOW_UPDATE and look at none, so there is none; TCP
+// holds back.
 #pragma once
 
 #include <cstdint>
@@ -13,7 +15,8 @@
 
 namespace linnet::cri::streaming {
 
-using SpdyHeaders = std::map<std::string, std::string>;  // names in lower case; several values are joined by NUL
+using SpdyHeaders =
+    std::map<std::string, std::string>;  // names in lower case; several values are joined by NUL
 
 class SpdyHandler {
  public:
@@ -34,9 +37,11 @@ class SpdyDecoder {
   SpdyDecoder(const SpdyDecoder&) = delete;
   SpdyDecoder& operator=(const SpdyDecoder&) = delete;
 
-  // Errors: kInvalidArgument what the client sent breaks the protocol; the decoder is of no use any more.
+  // Errors: kInvalidArgument what the client sent breaks the protocol; the decoder is of no use any
+  // more.
   Result<void> Feed(std::string_view bytes, SpdyHandler& handler);
-  // No more streams are expected: frees what headers need (40 KiB). Later ones come with no headers at all.
+  // No more streams are expected: frees what headers need (40 KiB). Later ones come with no headers
+  // at all.
   void StopReadingHeaders();
 
  private:

@@ -12,7 +12,8 @@ namespace {
 
 Result<std::string> NewToken() {
   std::array<char, 16> bytes{};
-  if (getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size())) return Error::FromErrno(errno, "getrandom");
+  if (getrandom(bytes.data(), bytes.size(), 0) != static_cast<ssize_t>(bytes.size()))
+    return Error::FromErrno(errno, "getrandom");
   return Hex({bytes.data(), bytes.size()});
 }
 
@@ -20,9 +21,12 @@ Result<std::string> NewToken() {
 
 std::string_view PathOf(StreamRequest::Kind kind) {
   switch (kind) {
-    case StreamRequest::Kind::kExec: return "exec";
-    case StreamRequest::Kind::kAttach: return "attach";
-    case StreamRequest::Kind::kPortForward: return "portforward";
+    case StreamRequest::Kind::kExec:
+      return "exec";
+    case StreamRequest::Kind::kAttach:
+      return "attach";
+    case StreamRequest::Kind::kPortForward:
+      return "portforward";
   }
   return "";
 }
@@ -42,8 +46,9 @@ Result<std::string> Tickets::Issue(StreamRequest request) {
   MutexLock lock(mu_);
   DropExpired();
   if (pending_.size() >= kMaxPending) {
-    return Error(Code::kResourceExhausted, "maximum number of in-flight streaming requests exceeded: " + std::to_string(kMaxPending) +
-                                               " wait for their client");
+    return Error(Code::kResourceExhausted,
+                 "maximum number of in-flight streaming requests exceeded: " +
+                     std::to_string(kMaxPending) + " wait for their client");
   }
   pending_.emplace(path, Pending{std::move(request), now_() + kLifetime});
   order_.push_back(path);
@@ -54,7 +59,8 @@ Result<StreamRequest> Tickets::Redeem(std::string_view path) {
   MutexLock lock(mu_);
   DropExpired();
   const auto it = pending_.find(std::string(path));
-  if (it == pending_.end()) return NotFound("no such stream: its URL was used, or is older than a minute");
+  if (it == pending_.end())
+    return NotFound("no such stream: its URL was used, or is older than a minute");
   StreamRequest out = std::move(it->second.request);
   pending_.erase(it);
   return out;

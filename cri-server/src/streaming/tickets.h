@@ -33,7 +33,8 @@ class Tickets {
   using Now = std::chrono::steady_clock::time_point (*)();
 
   // `base_url`: "http://127.0.0.1:41234".
-  explicit Tickets(std::string base_url, Now now = &std::chrono::steady_clock::now) : base_url_(std::move(base_url)), now_(now) {}
+  explicit Tickets(std::string base_url, Now now = &std::chrono::steady_clock::now)
+      : base_url_(std::move(base_url)), now_(now) {}
 
   // A URL. kResourceExhausted: too many that nobody has used yet.
   Result<std::string> Issue(StreamRequest request) LN_EXCLUDES(mu_);
@@ -51,7 +52,7 @@ class Tickets {
   const Now now_;
   Mutex mu_;
   std::unordered_map<std::string, Pending> pending_ LN_GUARDED_BY(mu_);  // by path
-  std::deque<std::string> order_ LN_GUARDED_BY(mu_);                     // paths as issued; some are used already
+  std::deque<std::string> order_ LN_GUARDED_BY(mu_);  // paths as issued; some are used already
 };
 
 }  // namespace linnet::cri::streaming

@@ -1,9 +1,9 @@
 #include "websocket.h"
 
-#include <openssl/sha.h>
-
 #include <algorithm>
 #include <cstring>
+
+#include <openssl/sha.h>
 
 #include "linnet/base/text.h"
 
@@ -88,7 +88,8 @@ Result<void> WebSocketDecoder::ParseHead() {
       if (!fin_ || left_ > kMaxControl) return Broken("malformed control frame");
       control_.clear();
       break;
-    default: return Broken("unknown opcode");
+    default:
+      return Broken("unknown opcode");
   }
   return Ok();
 }
@@ -110,12 +111,14 @@ Result<void> WebSocketDecoder::Deliver(std::string piece, WebSocketHandler& hand
 Result<void> WebSocketDecoder::Feed(std::string_view bytes, WebSocketHandler& handler) {
   while (!bytes.empty()) {
     if (!in_payload_) {
-      const std::size_t wanted = head_.size() < 2 ? 2 : HeadSize(static_cast<unsigned char>(head_[1]));
+      const std::size_t wanted =
+          head_.size() < 2 ? 2 : HeadSize(static_cast<unsigned char>(head_[1]));
       const std::size_t taken = std::min(wanted - head_.size(), bytes.size());
       head_.append(bytes.substr(0, taken));
       bytes.remove_prefix(taken);
       if (head_.size() < 2) continue;
-      if ((static_cast<unsigned char>(head_[1]) & 0x80U) == 0) return Broken("frame of a client is not masked");
+      if ((static_cast<unsigned char>(head_[1]) & 0x80U) == 0)
+        return Broken("frame of a client is not masked");
       if (head_.size() < HeadSize(static_cast<unsigned char>(head_[1]))) continue;
       LN_TRY(ParseHead());
       head_.clear();
@@ -123,10 +126,12 @@ Result<void> WebSocketDecoder::Feed(std::string_view bytes, WebSocketHandler& ha
       if (!in_payload_) LN_TRY(Deliver("", handler));
       continue;
     }
-    const std::size_t taken = static_cast<std::size_t>(std::min<std::uint64_t>(left_, bytes.size()));
+    const std::size_t taken =
+        static_cast<std::size_t>(std::min<std::uint64_t>(left_, bytes.size()));
     std::string piece(bytes.substr(0, taken));
     bytes.remove_prefix(taken);
-    for (char& c : piece) c = static_cast<char>(static_cast<unsigned char>(c) ^ mask_[offset_++ & 3U]);
+    for (char& c : piece)
+      c = static_cast<char>(static_cast<unsigned char>(c) ^ mask_[offset_++ & 3U]);
     left_ -= taken;
     in_payload_ = left_ > 0;
     LN_TRY(Deliver(std::move(piece), handler));

@@ -9,7 +9,8 @@ namespace {
 
 bool IsClean(std::string_view text, std::string_view separators) {
   return std::none_of(text.begin(), text.end(), [&](char c) {
-    return static_cast<unsigned char>(c) < ' ' || c == 0x7f || separators.find(c) != std::string_view::npos;
+    return static_cast<unsigned char>(c) < ' ' || c == 0x7f ||
+           separators.find(c) != std::string_view::npos;
   });
 }
 
@@ -19,7 +20,8 @@ Result<std::string> DumpArgs(const Args& args) {
   std::string out;
   for (const auto& [key, value] : args) {
     if (key.empty() || !IsClean(key, ";=") || !IsClean(value, ";=")) {
-      return InvalidArgument("CNI argument \"" + key + "\" holds a \";\", a \"=\" or a control character");
+      return InvalidArgument("CNI argument \"" + key +
+                             "\" holds a \";\", a \"=\" or a control character");
     }
     if (!out.empty()) out += ';';
     out += key + "=" + value;

@@ -1,7 +1,8 @@
 #include "cni/cache.h"
 
-#include "cni/raw_json.h"
 #include "linnet/base/text.h"
+
+#include "cni/raw_json.h"
 
 namespace linnet::network::cni {
 namespace {
@@ -11,7 +12,8 @@ constexpr std::string_view kKind = "cniCacheV1";
 Result<Record> ParseChecked(std::string_view text) {
   const Json document = LN_TRY(ParseJson(text));
   const JsonView view(document);
-  if (LN_TRY(view.Optional<std::string>("kind", "")) != kKind) return view.Fail("kind is not \"cniCacheV1\"");
+  if (LN_TRY(view.Optional<std::string>("kind", "")) != kKind)
+    return view.Fail("kind is not \"cniCacheV1\"");
   Record out;
   out.container_id = LN_TRY(view.Required<std::string>("containerId"));
   out.ifname = LN_TRY(view.Required<std::string>("ifName"));
@@ -25,7 +27,8 @@ Result<Record> ParseChecked(std::string_view text) {
     std::string key = LN_TRY(both[0].As<std::string>());
     out.args.emplace_back(std::move(key), LN_TRY(both[1].As<std::string>()));
   }
-  if (const auto capabilities = LN_TRY(view.Find("capabilityArgs"))) out.capability_args = capabilities->raw();
+  if (const auto capabilities = LN_TRY(view.Find("capabilityArgs")))
+    out.capability_args = capabilities->raw();
   if (const auto mark = LN_TRY(view.Find("linnet"))) {
     out.mark.emplace();
     out.mark->instance = LN_TRY(mark->Optional<std::string>("instance", ""));
@@ -39,7 +42,8 @@ Result<Record> ParseChecked(std::string_view text) {
 
 }  // namespace
 
-std::string RecordName(std::string_view network, std::string_view container_id, std::string_view ifname) {
+std::string RecordName(std::string_view network, std::string_view container_id,
+                       std::string_view ifname) {
   std::string out(network);
   out.append("-").append(container_id).append("-").append(ifname);
   return out;

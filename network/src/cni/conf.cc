@@ -3,11 +3,12 @@
 #include <algorithm>
 #include <optional>
 
+#include "linnet/base/file.h"
+#include "linnet/base/text.h"
+
 #include "cni/names.h"
 #include "cni/raw_json.h"
 #include "cni/version.h"
-#include "linnet/base/file.h"
-#include "linnet/base/text.h"
 
 namespace linnet::network::cni {
 namespace {
@@ -49,13 +50,16 @@ Result<std::string> ChooseVersion(const JsonView& view) {
   if (!more.empty() && !stated.empty()) LN_TRY_CTX(offer(stated), view.path() + ".cniVersion");
   const Version version = LN_TRY_CTX(ParseVersion(best_text), view.path() + ".cniVersion");
   for (const std::string_view known : SupportedVersions()) {
-    if (*ParseVersion(known) == version) return best_text.empty() ? std::string() : std::string(known);
+    if (*ParseVersion(known) == version)
+      return best_text.empty() ? std::string() : std::string(known);
   }
   return view.Fail("cniVersion \"" + best_text + "\" is not supported (" +
-                   std::string(SupportedVersions().front()) + " to " + std::string(SupportedVersions().back()) + " are)");
+                   std::string(SupportedVersions().front()) + " to " +
+                   std::string(SupportedVersions().back()) + " are)");
 }
 
-Result<PluginConf> ParsePlugin(const JsonView& view, std::string_view text, const NetworkConf& network) {
+Result<PluginConf> ParsePlugin(const JsonView& view, std::string_view text,
+                               const NetworkConf& network) {
   if (!view.is_object()) return view.Fail("a plugin is an object");
   PluginConf out;
   out.type = LN_TRY(view.Required<std::string>("type"));
@@ -125,7 +129,8 @@ Result<ParsedList> ParseList(std::string_view text) {
   const std::vector<JsonView> plugins = LN_TRY(list->Elements());
   const std::vector<std::string_view> raws = LN_TRY(RawElements(raw_list));
   if (plugins.empty() || plugins.size() != raws.size()) return list->Fail("no plugins in list");
-  if (plugins.size() > kMaxPlugins) return list->Fail("more than " + std::to_string(kMaxPlugins) + " plugins");
+  if (plugins.size() > kMaxPlugins)
+    return list->Fail("more than " + std::to_string(kMaxPlugins) + " plugins");
   for (std::size_t i = 0; i < plugins.size(); ++i) {
     network.plugins.push_back(LN_TRY(ParsePlugin(plugins[i], raws[i], network)));
   }
@@ -159,7 +164,8 @@ Result<void> AppendDirectory(const std::string& directory, NetworkConf& network)
 
 Result<NetworkConf> LoadList(const std::string& path, std::string_view text) {
   ParsedList list = LN_TRY(ParseList(text));
-  if (!list.only_inlined) LN_TRY(AppendDirectory(JoinPath(Dirname(path), list.network.name), list.network));
+  if (!list.only_inlined)
+    LN_TRY(AppendDirectory(JoinPath(Dirname(path), list.network.name), list.network));
   if (list.network.plugins.empty()) return InvalidArgument("$.plugins: no plugin configs found");
   return std::move(list.network);
 }
@@ -179,29 +185,36 @@ Result<NetworkConf> ParseConf(std::string_view text) {
   NetworkConf network;
   network.name = LN_TRY(view.Optional<std::string>("name", ""));
   if (LN_TRY(view.Find("plugins")) && !LN_TRY(view.Find("type"))) {
-    return view.Fail("required key \"type\" is missing (a list of plugins belongs in a file that ends in .conflist)");
+    return view.Fail(
+        "required key \"type\" is missing (a list of plugins belongs in a file that ends in "
+        ".conflist)");
   }
   LN_TRY(CheckName(view, network.name));
   network.version = LN_TRY(ChooseVersion(view));
   network.plugins.push_back(LN_TRY(ParsePlugin(view, Trim(text), network)));
-  network.text = "{" + QuotedKey("cniVersion") + DumpJson(Json(network.version)) + "," + QuotedKey("name") +
-                 DumpJson(Json(network.name)) + ",\"loadOnlyInlinedPlugins\":true,\"plugins\":[" + network.plugins[0].text + "]}";
+  network.text = "{" + QuotedKey("cniVersion") + DumpJson(Json(network.version)) + "," +
+                 QuotedKey("name") + DumpJson(Json(network.name)) +
+                 ",\"loadOnlyInlinedPlugins\":true,\"plugins\":[" + network.plugins[0].text + "]}";
   return network;
 }
 
 Result<NetworkConf> LoadConf(const std::string& path) {
   const std::string text = LN_TRY(ReadFile(path, kMaxConfBytes));
-  NetworkConf network = EndsIn(path, ".conflist") ? LN_TRY_CTX(LoadList(path, text), path) : LN_TRY_CTX(ParseConf(text), path);
+  NetworkConf network = EndsIn(path, ".conflist") ? LN_TRY_CTX(LoadList(path, text), path)
+                                                  : LN_TRY_CTX(ParseConf(text), path);
   network.source = path;
   return network;
 }
 
-Result<std::string> PluginInput(const NetworkConf& network, const PluginConf& plugin, std::string_view runtime_config,
-                                std::string_view prev_result, std::string_view extra) {
-  std::string out = "{\"cniVersion\":" + DumpJson(Json(network.version)) + ",\"name\":" + DumpJson(Json(network.name));
+Result<std::string> PluginInput(const NetworkConf& network, const PluginConf& plugin,
+                                std::string_view runtime_config, std::string_view prev_result,
+                                std::string_view extra) {
+  std::string out = "{\"cniVersion\":" + DumpJson(Json(network.version)) +
+                    ",\"name\":" + DumpJson(Json(network.name));
   for (const RawMember& member : LN_TRY(RawMembers(plugin.text))) {
     const bool replaced = SameKey(member.key, "cniVersion") || SameKey(member.key, "name") ||
-                          SameKey(member.key, "capabilities") || SameKey(member.key, "prevResult") ||
+                          SameKey(member.key, "capabilities") ||
+                          SameKey(member.key, "prevResult") ||
                           (SameKey(member.key, "runtimeConfig") && !runtime_config.empty());
     if (replaced) continue;
     out += "," + QuotedKey(member.key) + std::string(member.value);

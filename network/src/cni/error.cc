@@ -53,7 +53,8 @@ std::optional<Error> ParseError(std::string_view json) {
   const auto message = view.Optional<std::string>("msg", "");
   const auto details = view.Optional<std::string>("details", "");
   if (!code || !message || !details || (message->empty() && *code == 0)) return std::nullopt;
-  return Error(CodeFromCni(*code), Origin::kCni, *code, details->empty() ? *message : *message + "; " + *details);
+  return Error(CodeFromCni(*code), Origin::kCni, *code,
+               details->empty() ? *message : *message + "; " + *details);
 }
 
 std::string DumpError(const Error& error, std::string_view cni_version) {

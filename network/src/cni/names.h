@@ -7,8 +7,8 @@
 
 namespace linnet::network::cni {
 
-// Letters, digits, "_", ".", "-", the first a letter or a digit. The errors are CNI errors as the reference plugin skeleton
-// gives them (code 7 for the network, 4 for the others).
+// Letters, digits, "_", ".", "-", the first a letter or a digit. The errors are CNI errors as the
+// reference plugin skeleton gives them (code 7 for the network, 4 for the others).
 Result<void> CheckNetworkName(std::string_view name);
 Result<void> CheckContainerId(std::string_view id);
 // 1–15 bytes, not "." or "..", without "/", ":" and white space.

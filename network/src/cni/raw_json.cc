@@ -5,13 +5,16 @@
 namespace linnet::network::cni {
 namespace {
 
-// Walks a text whose grammar was checked by a real parser before; every step is still bounded by the text.
+// Walks a text whose grammar was checked by a real parser before; every step is still bounded by
+// the text.
 class Scanner {
  public:
   explicit Scanner(std::string_view text) : text_(text) {}
 
   void SkipSpace() {
-    while (at_ < text_.size() && (text_[at_] == ' ' || text_[at_] == '\t' || text_[at_] == '\n' || text_[at_] == '\r')) ++at_;
+    while (at_ < text_.size() &&
+           (text_[at_] == ' ' || text_[at_] == '\t' || text_[at_] == '\n' || text_[at_] == '\r'))
+      ++at_;
   }
   bool Take(char c) {
     SkipSpace();
@@ -45,7 +48,8 @@ class Scanner {
       if (depth == 0 && (c == '}' || c == ']')) break;
     }
     std::string_view value = text_.substr(from, at_ - from);
-    while (!value.empty() && static_cast<unsigned char>(value.back()) <= ' ') value.remove_suffix(1);
+    while (!value.empty() && static_cast<unsigned char>(value.back()) <= ' ')
+      value.remove_suffix(1);
     return value;
   }
 

@@ -1,4 +1,5 @@
-// The pieces of a JSON text as they were written: what is passed on to a plugin keeps its bytes (2^53+1, 1.0, "<&>").
+// The pieces of a JSON text as they were written: what is passed on to a plugin keeps its bytes
+// (2^53+1, 1.0, "<&>").
 #pragma once
 
 #include <string>

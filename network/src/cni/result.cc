@@ -60,8 +60,11 @@ Result<AddResult> ParseOld(const JsonView& view) {
   for (const char* key : {"ip4", "ip6"}) {
     const std::optional<JsonView> ip = LN_TRY(view.Find(key));
     if (!ip) continue;
-    out.ips.push_back({.interface = {}, .address = LN_TRY(RequiredCidr(*ip, "ip")), .gateway = LN_TRY(MaybeIp(*ip, "gateway"))});
-    for (const JsonView& route : LN_TRY(ip->Array("routes"))) out.routes.push_back(LN_TRY(ParseRoute(route)));
+    out.ips.push_back({.interface = {},
+                       .address = LN_TRY(RequiredCidr(*ip, "ip")),
+                       .gateway = LN_TRY(MaybeIp(*ip, "gateway"))});
+    for (const JsonView& route : LN_TRY(ip->Array("routes")))
+      out.routes.push_back(LN_TRY(ParseRoute(route)));
   }
   out.dns = LN_TRY(ParseDns(view));
   return out;
@@ -69,13 +72,18 @@ Result<AddResult> ParseOld(const JsonView& view) {
 
 Result<AddResult> ParseNew(const JsonView& view) {
   AddResult out;
-  for (const JsonView& item : LN_TRY(view.Array("interfaces"))) out.interfaces.push_back(LN_TRY(ParseInterface(item)));
+  for (const JsonView& item : LN_TRY(view.Array("interfaces")))
+    out.interfaces.push_back(LN_TRY(ParseInterface(item)));
   for (const JsonView& item : LN_TRY(view.Array("ips"))) {
-    IpConfig ip{.interface = {}, .address = LN_TRY(RequiredCidr(item, "address")), .gateway = LN_TRY(MaybeIp(item, "gateway"))};
-    if (const auto index = LN_TRY(item.Maybe<std::int32_t>("interface")); index && *index >= 0) ip.interface = *index;
+    IpConfig ip{.interface = {},
+                .address = LN_TRY(RequiredCidr(item, "address")),
+                .gateway = LN_TRY(MaybeIp(item, "gateway"))};
+    if (const auto index = LN_TRY(item.Maybe<std::int32_t>("interface")); index && *index >= 0)
+      ip.interface = *index;
     out.ips.push_back(std::move(ip));
   }
-  for (const JsonView& item : LN_TRY(view.Array("routes"))) out.routes.push_back(LN_TRY(ParseRoute(item)));
+  for (const JsonView& item : LN_TRY(view.Array("routes")))
+    out.routes.push_back(LN_TRY(ParseRoute(item)));
   out.dns = LN_TRY(ParseDns(view));
   return out;
 }
@@ -136,7 +144,8 @@ Result<Json> ToOld(const AddResult& result) {
 
 Json ToNew(const AddResult& result, bool v1) {
   Json out = Json::object();
-  for (const Interface& interface : result.interfaces) out["interfaces"].push_back(InterfaceToJson(interface, v1));
+  for (const Interface& interface : result.interfaces)
+    out["interfaces"].push_back(InterfaceToJson(interface, v1));
   for (const IpConfig& ip : result.ips) {
     Json item = {{"address", ip.address.str()}};
     if (!v1) item["version"] = ip.address.family() == Family::kV4 ? "4" : "6";
@@ -157,7 +166,8 @@ Result<AddResult> ParseResult(const JsonView& view, std::string_view default_ver
   std::string version = LN_TRY(view.Optional<std::string>("cniVersion", ""));
   if (version.empty()) version = default_version;
   if (!IsSupported(version)) {
-    return CniError(ErrorCode::kIncompatibleVersion, "unsupported CNI result version \"" + version + "\"");
+    return CniError(ErrorCode::kIncompatibleVersion,
+                    "unsupported CNI result version \"" + version + "\"");
   }
   return AtLeast(version, "0.3.0") ? ParseNew(view) : ParseOld(view);
 }
@@ -169,9 +179,11 @@ Result<AddResult> ParseResult(std::string_view json, std::string_view default_ve
 
 Result<Json> ResultToJson(const AddResult& result, std::string_view version) {
   if (!IsSupported(version)) {
-    return CniError(ErrorCode::kIncompatibleVersion, "no converter for CNI result version to " + std::string(version));
+    return CniError(ErrorCode::kIncompatibleVersion,
+                    "no converter for CNI result version to " + std::string(version));
   }
-  Json out = AtLeast(version, "0.3.0") ? ToNew(result, AtLeast(version, "1.0.0")) : LN_TRY(ToOld(result));
+  Json out =
+      AtLeast(version, "0.3.0") ? ToNew(result, AtLeast(version, "1.0.0")) : LN_TRY(ToOld(result));
   out["cniVersion"] = version.empty() ? "0.1.0" : std::string(version);
   return out;
 }

@@ -34,7 +34,9 @@ struct Route {
 struct Dns {
   std::vector<std::string> nameservers, search, options;
   std::string domain;
-  bool empty() const { return nameservers.empty() && search.empty() && options.empty() && domain.empty(); }
+  bool empty() const {
+    return nameservers.empty() && search.empty() && options.empty() && domain.empty();
+  }
 };
 struct AddResult {
   std::vector<Interface> interfaces;
@@ -61,7 +63,8 @@ enum class ErrorCode : int {
 // An Error of Origin::kCni with this value.
 Error CniError(ErrorCode code, std::string message);
 
-// `json` in any known version → 1.1.0 shape. A result without cniVersion is read as `default_version`.
+// `json` in any known version → 1.1.0 shape. A result without cniVersion is read as
+// `default_version`.
 Result<AddResult> ParseResult(std::string_view json, std::string_view default_version);
 Result<AddResult> ParseResult(const JsonView& json, std::string_view default_version);
 // As `version` demands ("0.1.0" … "1.1.0"; "" is 0.1.0).

@@ -16,7 +16,8 @@ struct Version {
   auto operator<=>(const Version&) const = default;
 };
 
-// "1", "1.0" and "1.0.0" are one version; "" is 0.1.0, as the specification has it. Suffixes are errors.
+// "1", "1.0" and "1.0.0" are one version; "" is 0.1.0, as the specification has it. Suffixes are
+// errors.
 Result<Version> ParseVersion(std::string_view text);
 
 // "0.1.0" … "1.1.0", oldest first.

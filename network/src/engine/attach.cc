@@ -1,10 +1,11 @@
 // Attach, Detach, Find, Check.
 #include <algorithm>
 
-#include "engine/engine_impl.h"
 #include "linnet/base/file.h"
 #include "linnet/base/log.h"
 #include "linnet/ipam/lease_store.h"
+
+#include "engine/engine_impl.h"
 #include "netlink/names.h"
 
 namespace linnet::network {
@@ -17,21 +18,26 @@ constexpr std::uint64_t kMinBurstBits = 8U * 64U * 1024U;
 constexpr std::uint64_t kMaxBurstBits = 0xffffffffU;
 
 const Json& LoopbackConf() {
-  static const Json conf = {{"cniVersion", "1.1.0"}, {"name", "cni-loopback"}, {"type", "loopback"}};
+  static const Json conf = {
+      {"cniVersion", "1.1.0"}, {"name", "cni-loopback"}, {"type", "loopback"}};
   return conf;
 }
 
 // 50 ms of the rate, at least 64 KiB: the burst of the peers (512 MiB) is no limit at all.
-void AddRate(Json& bandwidth, const char* direction, const std::optional<std::uint64_t>& bits_per_second) {
+void AddRate(Json& bandwidth, const char* direction,
+             const std::optional<std::uint64_t>& bits_per_second) {
   if (!bits_per_second) return;
   bandwidth[std::string(direction) + "Rate"] = *bits_per_second;
-  bandwidth[std::string(direction) + "Burst"] = std::clamp(*bits_per_second / 20, kMinBurstBits, kMaxBurstBits);
+  bandwidth[std::string(direction) + "Burst"] =
+      std::clamp(*bits_per_second / 20, kMinBurstBits, kMaxBurstBits);
 }
 
 Json CapabilityArgs(const AttachRequest& request) {
   Json out = Json::object();
   for (const PortMapping& port : request.ports) {
-    Json mapping = {{"hostPort", port.host_port}, {"containerPort", port.container_port}, {"protocol", port.protocol}};
+    Json mapping = {{"hostPort", port.host_port},
+                    {"containerPort", port.container_port},
+                    {"protocol", port.protocol}};
     if (!port.host_ip.empty()) mapping["hostIP"] = port.host_ip;
     out["portMappings"].push_back(std::move(mapping));
   }
@@ -49,7 +55,9 @@ std::vector<Cidr> AddressesOf(const cni::AddResult& result, const std::string& i
   for (const cni::IpConfig& ip : result.ips) {
     const auto index = static_cast<std::size_t>(ip.interface.value_or(0));
     const bool named = ip.interface && index < result.interfaces.size();
-    if (named && (result.interfaces[index].name != ifname || result.interfaces[index].sandbox.empty())) continue;
+    if (named &&
+        (result.interfaces[index].name != ifname || result.interfaces[index].sandbox.empty()))
+      continue;
     out.push_back(ip.address);
   }
   return out;
@@ -79,7 +87,8 @@ Subject EngineImpl::SubjectOf(const Entry& entry, Deadline deadline) {
   subject.netns_path = entry.record.netns;
   subject.args = cni::DumpArgs(entry.record.args).value_or("");
   subject.capability_args = entry.record.capability_args;
-  if (entry.record.mark) subject.foreign.insert(entry.record.mark->foreign.begin(), entry.record.mark->foreign.end());
+  if (entry.record.mark)
+    subject.foreign.insert(entry.record.mark->foreign.begin(), entry.record.mark->foreign.end());
   subject.deadline = deadline;
   return subject;
 }
@@ -125,7 +134,10 @@ Result<EngineImpl::EntryPtr> EngineImpl::NewEntry(const AttachRequest& request) 
 Result<void> EngineImpl::BringLoopbackUp(const AttachRequest& request) {
   Plugin* loopback = registry_.Find("loopback");
   if (loopback == nullptr) return Ok();
-  PluginContext context{.host = *host_, .ipam_dir = options_.ipam_dir, .instance = options_.instance, .delegates = nullptr};
+  PluginContext context{.host = *host_,
+                        .ipam_dir = options_.ipam_dir,
+                        .instance = options_.instance,
+                        .delegates = nullptr};
   PluginRequest lo;
   lo.container_id = request.pod.str();
   lo.ifname = "lo";
@@ -148,14 +160,16 @@ Result<EngineImpl::EntryPtr> EngineImpl::RunAdd(const AttachRequest& request, co
   done->record.result = std::move(result.text);
   done->attachment = ToAttachment(done->record, result.result);
   LN_TRY_CTX(Write(records_, *done), "attachment record");
-  LN_TRY(intents_.Remove(cni::RecordName(done->record.network, done->record.container_id, done->record.ifname)));
+  LN_TRY(intents_.Remove(
+      cni::RecordName(done->record.network, done->record.container_id, done->record.ifname)));
   return EntryPtr(std::move(done));
 }
 
 Result<Attachment> EngineImpl::Attach(const AttachRequest& request) {
   const auto ticket = LN_TRY(gate_.Enter(request.pod.str(), request.deadline));
   for (const EntryPtr& before : LN_TRY(EntriesOf(request.pod.str()))) {
-    if (retry_.Contains(request.pod.str())) return FailedPrecondition("pod " + request.pod.str() + " is being detached");
+    if (retry_.Contains(request.pod.str()))
+      return FailedPrecondition("pod " + request.pod.str() + " is being detached");
     if (!before->record.result.empty()) return before->attachment;
     LN_TRY_CTX(Undo(before, Failing::kReport), "undo an earlier attempt");
   }
@@ -165,7 +179,9 @@ Result<Attachment> EngineImpl::Attach(const AttachRequest& request) {
   auto done = RunAdd(request, *intent);
   if (!done) {
     auto undone = Undo(intent, Failing::kQueue);
-    if (!undone) log::Debug("failed attachment not undone yet", {{"pod", request.pod}, {"err", undone.error()}});
+    if (!undone)
+      log::Debug("failed attachment not undone yet",
+                 {{"pod", request.pod}, {"err", undone.error()}});
     return std::move(done).error();
   }
   Remember(*done);
@@ -208,18 +224,22 @@ Result<void> EngineImpl::UndoByOwner(const std::string& pod) {
   auto networks = ListDir(options_.ipam_dir);
   for (const std::string& name : networks ? *networks : std::vector<std::string>()) {
     ipam::LeaseStore store(JoinPath(options_.ipam_dir, name));
-    auto swept = store.Sweep([&](const ipam::LeaseKey& key) { return key.container_id != pod; }, deadline);
+    auto swept =
+        store.Sweep([&](const ipam::LeaseKey& key) { return key.container_id != pod; }, deadline);
     if (!swept && !swept.error().IsErrno(ENOTDIR)) return std::move(swept).error();
   }
   return Ok();
 }
 
-Result<void> EngineImpl::ReadEntries(std::vector<RecordStore::File> files, const std::string& pod, std::vector<EntryPtr>& out) {
+Result<void> EngineImpl::ReadEntries(std::vector<RecordStore::File> files, const std::string& pod,
+                                     std::vector<EntryPtr>& out) {
   for (RecordStore::File& file : files) {
     EntryPtr entry;
     if (file.record) {
       if (!file.record->mark || file.record->mark->instance != options_.instance) continue;
-      const auto same = [&](const EntryPtr& e) { return e->record.network == file.record->network; };
+      const auto same = [&](const EntryPtr& e) {
+        return e->record.network == file.record->network;
+      };
       if (std::any_of(out.begin(), out.end(), same)) continue;  // the record of what was an intent
       entry = EntryFrom(*std::move(file.record));
     }
@@ -252,7 +272,8 @@ Result<std::vector<EngineImpl::EntryPtr>> EngineImpl::EntriesOf(const std::strin
 Result<void> EngineImpl::Undo(const EntryPtr& entry, Failing failing) {
   const std::string& pod = entry->record.container_id;
   const auto now = std::chrono::steady_clock::now();
-  Subject subject = SubjectOf(*entry, now + std::min<std::chrono::seconds>(options_.plugin_timeout, kLongestDel));
+  Subject subject =
+      SubjectOf(*entry, now + std::min<std::chrono::seconds>(options_.plugin_timeout, kLongestDel));
   // What is not a namespace any more is gone, whatever lies at the path.
   UniqueFd netns;
   if (!subject.netns_path.empty()) {
@@ -306,7 +327,8 @@ std::optional<Attachment> EngineImpl::Find(const PodId& pod) const {
 Result<void> EngineImpl::Check(const PodId& pod) {
   const auto ticket = LN_TRY(gate_.Enter(pod.str(), Deadline::max()));
   const std::vector<EntryPtr> entries = LN_TRY(EntriesOf(pod.str()));
-  if (entries.empty() || entries.front()->record.result.empty()) return NotFound("pod " + pod.str() + " is not attached");
+  if (entries.empty() || entries.front()->record.result.empty())
+    return NotFound("pod " + pod.str() + " is not attached");
   const Entry& entry = *entries.front();
   Subject subject = SubjectOf(entry, std::chrono::steady_clock::now() + options_.plugin_timeout);
   const UniqueFd netns = LN_TRY(network::OpenNetns(entry.record.netns));

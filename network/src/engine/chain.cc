@@ -2,14 +2,16 @@
 
 #include <algorithm>
 
+#include "linnet/base/text.h"
+
 #include "cni/version.h"
 #include "exec/plugin_delegates.h"
-#include "linnet/base/text.h"
 
 namespace linnet::network {
 namespace {
 
-// runtimeConfig for `plugin`: what is given of what it declares. Null: nothing, the key is not added.
+// runtimeConfig for `plugin`: what is given of what it declares. Null: nothing, the key is not
+// added.
 Json RuntimeConfig(const cni::PluginConf& plugin, const Json& capability_args) {
   Json out;
   for (const std::string& capability : plugin.capabilities) {
@@ -27,7 +29,8 @@ Error InPlugin(Error error, const std::string& type, std::string_view verb) {
 
 std::string GcExtra(const std::vector<ValidAttachment>& valid) {
   Json list = Json::array();
-  for (const ValidAttachment& a : valid) list.push_back({{"containerID", a.container_id}, {"ifname", a.ifname}});
+  for (const ValidAttachment& a : valid)
+    list.push_back({{"containerID", a.container_id}, {"ifname", a.ifname}});
   const std::string text = DumpJson(list);
   // The second name is that of drafts of the specification; libcni sends both.
   return ",\"cni.dev/attachments\":" + text + ",\"cni.dev/valid-attachments\":" + text;
@@ -43,7 +46,9 @@ class Chain::Call {
         network_(network),
         subject_(subject),
         delegates_(chain.registry_, chain.exec_, subject.foreign,
-                   {.host = chain.host_, .ipam_dir = chain.options_.ipam_dir, .instance = chain.options_.instance}) {
+                   {.host = chain.host_,
+                    .ipam_dir = chain.options_.ipam_dir,
+                    .instance = chain.options_.instance}) {
     delegates_.CollectForeignFailures();
   }
 
@@ -53,7 +58,8 @@ class Chain::Call {
   PluginContext& context() { return delegates_.context(); }
 
   // Executes `type` with `input`.
-  Result<std::string> Exec(const char* command, const std::string& type, std::string input, Deadline deadline) const {
+  Result<std::string> Exec(const char* command, const std::string& type, std::string input,
+                           Deadline deadline) const {
     Invocation invocation;
     invocation.command = command;
     invocation.type = type;
@@ -66,9 +72,12 @@ class Chain::Call {
     return chain_.exec_.Run(invocation);
   }
 
-  // The request of a built-in plugin; `conf` holds its configuration where that differs from the parsed one.
-  Result<PluginRequest> RequestFor(const cni::PluginConf& plugin, const std::optional<cni::AddResult>& prev,
-                                   std::string_view prev_text, Json& conf, std::string_view extra = {}) const {
+  // The request of a built-in plugin; `conf` holds its configuration where that differs from the
+  // parsed one.
+  Result<PluginRequest> RequestFor(const cni::PluginConf& plugin,
+                                   const std::optional<cni::AddResult>& prev,
+                                   std::string_view prev_text, Json& conf,
+                                   std::string_view extra = {}) const {
     PluginRequest request;
     request.container_id = subject_.container_id;
     request.ifname = subject_.ifname;
@@ -88,7 +97,8 @@ class Chain::Call {
     }
     // Only a foreign IPAM plugin reads the bytes.
     if (IsForeign(plugin.ipam_type)) {
-      request.conf_text = LN_TRY(cni::PluginInput(network_, plugin, TextOf(runtime), prev_text, extra));
+      request.conf_text =
+          LN_TRY(cni::PluginInput(network_, plugin, TextOf(runtime), prev_text, extra));
     }
     return request;
   }
@@ -132,17 +142,21 @@ Result<ChainResult> Chain::Add(const cni::NetworkConf& network, const Subject& s
       auto output = call.Exec("ADD", plugin.type, std::move(input), subject.deadline);
       if (!output) return InPlugin(std::move(output).error(), plugin.type, "add");
       auto document = ParseJson(*output);
-      if (!document) return InPlugin(std::move(document).error().With("result"), plugin.type, "add");
+      if (!document)
+        return InPlugin(std::move(document).error().With("result"), plugin.type, "add");
       const JsonView view(*document, "$", KeyMatch::kIgnoreCase);
       auto result = cni::ParseResult(view, network.version);
       if (!result) return InPlugin(std::move(result).error().With("result"), plugin.type, "add");
       prev = *std::move(result);
       const auto stated = view.Optional<std::string>("cniVersion", "");
-      prev_text = stated && *stated == network.version && !stated->empty() ? std::string(Trim(*output)) : std::string();
+      prev_text = stated && *stated == network.version && !stated->empty()
+                      ? std::string(Trim(*output))
+                      : std::string();
       continue;
     }
     Plugin* builtin = LN_TRY(call.Builtin(plugin.type));
-    if (prev && prev_text.empty() && call.IsForeign(plugin.ipam_type)) prev_text = LN_TRY(cni::DumpResult(*prev, network.version));
+    if (prev && prev_text.empty() && call.IsForeign(plugin.ipam_type))
+      prev_text = LN_TRY(cni::DumpResult(*prev, network.version));
     Json conf;
     const PluginRequest request = LN_TRY(call.RequestFor(plugin, prev, prev_text, conf));
     auto result = builtin->Add(call.context(), request);
@@ -154,7 +168,8 @@ Result<ChainResult> Chain::Add(const cni::NetworkConf& network, const Subject& s
   return ChainResult{*std::move(prev), std::move(prev_text)};
 }
 
-DelReport Chain::Del(const cni::NetworkConf& network, const Subject& subject, const std::string& result) const {
+DelReport Chain::Del(const cni::NetworkConf& network, const Subject& subject,
+                     const std::string& result) const {
   Call call(*this, network, subject);
   DelReport report;
   std::string prev_text;
@@ -174,26 +189,31 @@ DelReport Chain::Del(const cni::NetworkConf& network, const Subject& subject, co
     if (call.IsForeign(plugin->type)) {
       const std::string runtime = TextOf(RuntimeConfig(*plugin, subject.capability_args));
       auto input = cni::PluginInput(network, *plugin, runtime, prev_text);
-      auto output = input ? call.Exec("DEL", plugin->type, *std::move(input), subject.deadline) : std::move(input);
+      auto output = input ? call.Exec("DEL", plugin->type, *std::move(input), subject.deadline)
+                          : std::move(input);
       if (!output) note_foreign(std::move(output).error(), plugin->type);
       continue;
     }
     Json conf;
     auto builtin = call.Builtin(plugin->type);
     auto request = call.RequestFor(*plugin, prev, prev_text, conf);
-    Result<void> done = !builtin ? Result<void>(std::move(builtin).error())
+    Result<void> done = !builtin   ? Result<void>(std::move(builtin).error())
                         : !request ? Result<void>(std::move(request).error())
                                    : (*builtin)->Del(call.context(), *request);
-    if (auto failure = call.delegates().TakeForeignFailure()) note_foreign(*std::move(failure), plugin->type);
-    if (!done && !report.builtin) report.builtin = InPlugin(std::move(done).error(), plugin->type, "delete");
+    if (auto failure = call.delegates().TakeForeignFailure())
+      note_foreign(*std::move(failure), plugin->type);
+    if (!done && !report.builtin)
+      report.builtin = InPlugin(std::move(done).error(), plugin->type, "delete");
   }
   return report;
 }
 
-Result<void> Chain::Check(const cni::NetworkConf& network, const Subject& subject, const std::string& result) const {
+Result<void> Chain::Check(const cni::NetworkConf& network, const Subject& subject,
+                          const std::string& result) const {
   if (!cni::AtLeast(network.version, "0.4.0")) {
-    return cni::CniError(cni::ErrorCode::kIncompatibleVersion,
-                         "configuration version \"" + network.version + "\" does not support CHECK");
+    return cni::CniError(
+        cni::ErrorCode::kIncompatibleVersion,
+        "configuration version \"" + network.version + "\" does not support CHECK");
   }
   if (network.disable_check) return Ok();
   Call call(*this, network, subject);
@@ -245,7 +265,8 @@ Result<void> Chain::Gc(const cni::NetworkConf& network, const std::set<std::stri
   return first;
 }
 
-Result<void> Chain::Restore(const cni::NetworkConf& network, const Subject& subject, const std::string& result) const {
+Result<void> Chain::Restore(const cni::NetworkConf& network, const Subject& subject,
+                            const std::string& result) const {
   Call call(*this, network, subject);
   std::optional<cni::AddResult> prev;
   if (!result.empty()) prev = LN_TRY(cni::ParseResult(result, network.version));
@@ -261,7 +282,8 @@ Result<void> Chain::Restore(const cni::NetworkConf& network, const Subject& subj
   return first;
 }
 
-Result<void> Chain::Status(const cni::NetworkConf& network, const std::set<std::string>& foreign, Deadline deadline) const {
+Result<void> Chain::Status(const cni::NetworkConf& network, const std::set<std::string>& foreign,
+                           Deadline deadline) const {
   if (!cni::AtLeast(network.version, "1.1.0")) return Ok();
   Subject subject;
   subject.foreign = foreign;

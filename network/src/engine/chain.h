@@ -1,4 +1,5 @@
-// Runs the verbs of the specification over the plugins of a network: built-in ones by a call, foreign ones by exec.
+// Runs the verbs of the specification over the plugins of a network: built-in ones by a call,
+// foreign ones by exec.
 #pragma once
 
 #include <optional>
@@ -6,11 +7,12 @@
 #include <string>
 #include <vector>
 
+#include "linnet/base/clock.h"
+#include "linnet/base/unique_fd.h"
+
 #include "cni/conf.h"
 #include "cni/result.h"
 #include "exec/plugin_exec.h"
-#include "linnet/base/clock.h"
-#include "linnet/base/unique_fd.h"
 #include "netlink/host_network.h"
 #include "plugins/registry.h"
 
@@ -36,7 +38,8 @@ struct Subject {
 
 struct ChainResult {
   cni::AddResult result;
-  std::string text;  // in the configuration's version; a foreign plugin's own bytes where it is the last
+  std::string
+      text;  // in the configuration's version; a foreign plugin's own bytes where it is the last
 };
 
 struct DelReport {
@@ -47,23 +50,29 @@ struct DelReport {
 // Thread-safe.
 class Chain {
  public:
-  Chain(HostNetwork& host, const PluginRegistry& registry, const PluginExec& exec, ChainOptions options)
+  Chain(HostNetwork& host, const PluginRegistry& registry, const PluginExec& exec,
+        ChainOptions options)
       : host_(host), registry_(registry), exec_(exec), options_(std::move(options)) {}
 
   // Types of `network`, with IPAM plugins, that would be executed now.
   std::set<std::string> Foreign(const cni::NetworkConf& network) const;
   // In order, each with the result of the one before. Undoes nothing.
   Result<ChainResult> Add(const cni::NetworkConf& network, const Subject& subject) const;
-  // In reverse, all of them whatever fails. `result`: the final one of ADD as cached, or empty. Once a foreign plugin has
-  // failed, addresses are not released any more: they stay quarantined until a later DEL succeeds.
-  DelReport Del(const cni::NetworkConf& network, const Subject& subject, const std::string& result) const;
-  Result<void> Check(const cni::NetworkConf& network, const Subject& subject, const std::string& result) const;
+  // In reverse, all of them whatever fails. `result`: the final one of ADD as cached, or empty.
+  // Once a foreign plugin has failed, addresses are not released any more: they stay quarantined
+  // until a later DEL succeeds.
+  DelReport Del(const cni::NetworkConf& network, const Subject& subject,
+                const std::string& result) const;
+  Result<void> Check(const cni::NetworkConf& network, const Subject& subject,
+                     const std::string& result) const;
   // All plugins are asked; the first error is returned. Success without a call below 1.1.0.
   Result<void> Gc(const cni::NetworkConf& network, const std::set<std::string>& foreign,
                   const std::vector<ValidAttachment>& valid, Deadline deadline) const;
-  Result<void> Status(const cni::NetworkConf& network, const std::set<std::string>& foreign, Deadline deadline) const;
+  Result<void> Status(const cni::NetworkConf& network, const std::set<std::string>& foreign,
+                      Deadline deadline) const;
   // Plugin::Restore of the built-in ones, in order. The first error is returned, all are asked.
-  Result<void> Restore(const cni::NetworkConf& network, const Subject& subject, const std::string& result) const;
+  Result<void> Restore(const cni::NetworkConf& network, const Subject& subject,
+                       const std::string& result) const;
   // Every type is built in or can be found.
   Result<void> FindAll(const cni::NetworkConf& network) const;
 

@@ -31,7 +31,8 @@ bool HostHasIpv6() {
 }
 
 std::string MachineId() {
-  for (const char* path : {"/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/hostname"}) {
+  for (const char* path :
+       {"/etc/machine-id", "/var/lib/dbus/machine-id", "/proc/sys/kernel/hostname"}) {
     auto text = ReadFile(path);
     if (text && !Trim(*text).empty()) return std::string(Trim(*text));
   }
@@ -43,8 +44,10 @@ Result<std::vector<Cidr>> ParseSubnets(const std::vector<std::string>& texts) {
   for (const std::string& text : texts) {
     const Cidr cidr = LN_TRY(Cidr::Parse(Trim(text)));
     const Cidr subnet = cidr.Network();
-    LN_TRY(ipam::Range::Make({.subnet = subnet.str(), .range_start = {}, .range_end = {}, .gateway = {}}));
-    const bool twice = std::any_of(out.begin(), out.end(), [&](const Cidr& c) { return c.family() == subnet.family(); });
+    LN_TRY(ipam::Range::Make(
+        {.subnet = subnet.str(), .range_start = {}, .range_end = {}, .gateway = {}}));
+    const bool twice = std::any_of(out.begin(), out.end(),
+                                   [&](const Cidr& c) { return c.family() == subnet.family(); });
     if (twice) return InvalidArgument("more than one subnet of a family: " + Join(texts, ","));
     out.push_back(subnet);
   }
@@ -54,7 +57,8 @@ Result<std::vector<Cidr>> ParseSubnets(const std::vector<std::string>& texts) {
 
 }  // namespace
 
-std::string DefaultConfList(const std::string& name, const std::string& bridge, const std::vector<Cidr>& subnets) {
+std::string DefaultConfList(const std::string& name, const std::string& bridge,
+                            const std::vector<Cidr>& subnets) {
   Json ranges = Json::array();
   Json routes = Json::array();
   for (const Cidr& subnet : subnets) {
@@ -79,14 +83,17 @@ std::string DefaultConfList(const std::string& name, const std::string& bridge, 
 Result<Cidr> ChooseV4(const std::vector<Cidr>& routes) {
   for (std::uint32_t second = kFirstChoice; second <= kLastChoice; ++second) {
     const Cidr candidate(IpAddress::V4(10U << 24 | second << 16), 16);
-    const bool taken = std::any_of(routes.begin(), routes.end(), [&](const Cidr& r) { return r.Overlaps(candidate); });
+    const bool taken = std::any_of(routes.begin(), routes.end(),
+                                   [&](const Cidr& r) { return r.Overlaps(candidate); });
     if (!taken) return candidate;
   }
-  return Error(Code::kResourceExhausted, "routes overlap all of 10.83.0.0/16 to 10.99.0.0/16: set network.subnets");
+  return Error(Code::kResourceExhausted,
+               "routes overlap all of 10.83.0.0/16 to 10.99.0.0/16: set network.subnets");
 }
 
 Cidr ChooseV6(std::string_view machine_id, std::string_view name) {
-  const std::uint64_t hash = Fnv1a(name, Fnv1a(machine_id, Fnv1a("linnet pod network", 0xcbf29ce484222325U)));
+  const std::uint64_t hash =
+      Fnv1a(name, Fnv1a(machine_id, Fnv1a("linnet pod network", 0xcbf29ce484222325U)));
   std::array<std::uint8_t, 16> bytes{0xfd};
   for (unsigned i = 0; i < 5; ++i) bytes[i + 1] = static_cast<std::uint8_t>(hash >> (8 * (7 - i)));
   return {IpAddress::V6(bytes), 64};
@@ -109,7 +116,9 @@ std::vector<Cidr> ParseRouteTable(std::string_view text, std::string_view own_br
   return out;
 }
 
-std::string DefaultNetwork::StatePath() const { return JoinPath(JoinPath(options_.ipam_dir, options_.name), "subnets.json"); }
+std::string DefaultNetwork::StatePath() const {
+  return JoinPath(JoinPath(options_.ipam_dir, options_.name), "subnets.json");
+}
 
 Result<void> DefaultNetwork::Store(const char* source, const std::vector<Cidr>& subnets) const {
   Json json = {{"version", 1}, {"source", source}};
@@ -125,7 +134,8 @@ Result<std::vector<Cidr>> DefaultNetwork::Subnets() {
     if (auto json = ParseJson(*text)) {
       const JsonView view(*json);
       auto texts = view.Strings("subnets");
-      auto subnets = texts ? ParseSubnets(*texts) : Result<std::vector<Cidr>>(std::move(texts).error());
+      auto subnets =
+          texts ? ParseSubnets(*texts) : Result<std::vector<Cidr>>(std::move(texts).error());
       if (subnets) {
         stored = *std::move(subnets);
         source = view.Optional<std::string>("source", "").value_or("");
@@ -133,7 +143,8 @@ Result<std::vector<Cidr>> DefaultNetwork::Subnets() {
     }
   }
   if (stored && source == kFromPodCidr) return *std::move(stored);
-  if (!options_.subnets.empty()) return LN_TRY_CTX(ParseSubnets(options_.subnets), "network.subnets");
+  if (!options_.subnets.empty())
+    return LN_TRY_CTX(ParseSubnets(options_.subnets), "network.subnets");
   if (!stored) {
     const std::string routes = ReadFile("/proc/net/route").value_or("");
     stored.emplace();
@@ -141,14 +152,17 @@ Result<std::vector<Cidr>> DefaultNetwork::Subnets() {
     stored->push_back(ChooseV6(MachineId(), options_.name));
     LN_TRY(Store(kChosen, *stored));
   }
-  // IPv6 may be switched off or on between two starts: the choice stays, only its use depends on it.
-  if (!HostHasIpv6()) std::erase_if(*stored, [](const Cidr& c) { return c.family() == Family::kV6; });
+  // IPv6 may be switched off or on between two starts: the choice stays, only its use depends on
+  // it.
+  if (!HostHasIpv6())
+    std::erase_if(*stored, [](const Cidr& c) { return c.family() == Family::kV6; });
   return *std::move(stored);
 }
 
 Result<std::shared_ptr<const cni::NetworkConf>> DefaultNetwork::Make() {
   const std::vector<Cidr> subnets = LN_TRY_CTX(Subnets(), "built-in network");
-  cni::NetworkConf conf = LN_TRY(cni::ParseConfList(DefaultConfList(options_.name, options_.bridge, subnets)));
+  cni::NetworkConf conf =
+      LN_TRY(cni::ParseConfList(DefaultConfList(options_.name, options_.bridge, subnets)));
   conf.source = "built-in";
   return std::make_shared<const cni::NetworkConf>(std::move(conf));
 }

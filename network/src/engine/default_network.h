@@ -6,10 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "cni/conf.h"
 #include "linnet/base/ip.h"
 #include "linnet/base/mutex.h"
 #include "linnet/base/result.h"
+
+#include "cni/conf.h"
 
 namespace linnet::network {
 
@@ -21,9 +22,11 @@ struct DefaultNetworkOptions {
 };
 
 // The configuration list as text: bridge (routed), host-local with one range per subnet, portmap.
-std::string DefaultConfList(const std::string& name, const std::string& bridge, const std::vector<Cidr>& subnets);
+std::string DefaultConfList(const std::string& name, const std::string& bridge,
+                            const std::vector<Cidr>& subnets);
 
-// 10.83.0.0/16, or the first of 10.84 to 10.99 that overlaps none of `routes`. Errors: kResourceExhausted.
+// 10.83.0.0/16, or the first of 10.84 to 10.99 that overlaps none of `routes`. Errors:
+// kResourceExhausted.
 Result<Cidr> ChooseV4(const std::vector<Cidr>& routes);
 // A /64 of fd + 40 bits of a hash of `machine_id` and `name`.
 Cidr ChooseV6(std::string_view machine_id, std::string_view name);
@@ -35,14 +38,15 @@ class DefaultNetwork {
  public:
   explicit DefaultNetwork(DefaultNetworkOptions options) : options_(std::move(options)) {}
   const std::string& name() const { return options_.name; }
-  // Chooses subnets at the first call: the pod CIDR set last, else the configured ones, else those chosen before, else new
-  // ones.
+  // Chooses subnets at the first call: the pod CIDR set last, else the configured ones, else those
+  // chosen before, else new ones.
   Result<std::shared_ptr<const cni::NetworkConf>> Get();
   // As Get, but null where no subnets were ever chosen: nothing can be left over of it.
   std::shared_ptr<const cni::NetworkConf> Known();
   // Why Get failed the last time; empty: it did not, or was never asked.
   std::string failure() const;
-  // "10.1.2.0/24" or "10.1.2.0/24,fd00:1::/64": for new pods, remembered. The same again: nothing happens.
+  // "10.1.2.0/24" or "10.1.2.0/24,fd00:1::/64": for new pods, remembered. The same again: nothing
+  // happens.
   Result<void> SetPodCidr(const std::string& cidrs);
 
  private:

@@ -17,10 +17,13 @@
 namespace linnet::network {
 namespace {
 
-constexpr std::uint32_t kDirEvents = IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM | IN_DELETE | IN_ATTRIB |
-                                     IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
-constexpr std::uint32_t kParentEvents = IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
-// A file that is being written shows as IN_CREATE first and IN_CLOSE_WRITE last: what follows closely is one change.
+constexpr std::uint32_t kDirEvents = IN_CREATE | IN_CLOSE_WRITE | IN_MOVED_TO | IN_MOVED_FROM |
+                                     IN_DELETE | IN_ATTRIB | IN_DELETE_SELF | IN_MOVE_SELF |
+                                     IN_ONLYDIR;
+constexpr std::uint32_t kParentEvents =
+    IN_CREATE | IN_MOVED_TO | IN_DELETE_SELF | IN_MOVE_SELF | IN_ONLYDIR;
+// A file that is being written shows as IN_CREATE first and IN_CLOSE_WRITE last: what follows
+// closely is one change.
 constexpr int kQuietMs = 10;
 constexpr auto kLongest = std::chrono::milliseconds(200);
 
@@ -36,8 +39,10 @@ Result<std::string> WatchNearest(FdRef inotify, const std::string& directory) {
     std::string target = directory;
     std::string missing;
     int watch = -1;
-    while ((watch = inotify_add_watch(inotify.get(), target.c_str(), target == directory ? kDirEvents : kParentEvents)) < 0) {
-      if ((errno != ENOENT && errno != ENOTDIR) || target == "/") return Error::FromErrno(errno, "watch " + target);
+    while ((watch = inotify_add_watch(inotify.get(), target.c_str(),
+                                      target == directory ? kDirEvents : kParentEvents)) < 0) {
+      if ((errno != ENOENT && errno != ENOTDIR) || target == "/")
+        return Error::FromErrno(errno, "watch " + target);
       missing = target;
       target = Dirname(target);
     }
@@ -50,10 +55,12 @@ Result<std::string> WatchNearest(FdRef inotify, const std::string& directory) {
 
 }  // namespace
 
-Result<std::unique_ptr<DirWatcher>> DirWatcher::Create(std::string directory, std::function<void()> changed) {
+Result<std::unique_ptr<DirWatcher>> DirWatcher::Create(std::string directory,
+                                                       std::function<void()> changed) {
   UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake) return Error::FromErrno(errno, "eventfd");
-  std::unique_ptr<DirWatcher> out(new DirWatcher(CleanPath(directory), std::move(changed), std::move(wake)));
+  std::unique_ptr<DirWatcher> out(
+      new DirWatcher(CleanPath(directory), std::move(changed), std::move(wake)));
   LN_TRY(out->Arm());
   out->thread_ = std::thread([watcher = out.get()] { watcher->Loop(); });
   pthread_setname_np(out->thread_.native_handle(), "ln-confwatch");
@@ -66,7 +73,8 @@ DirWatcher::~DirWatcher() {
     stop_ = true;
   }
   const std::uint64_t one = 1;
-  (void)!write(wake_.get(), &one, sizeof one);  // an eventfd refuses only when it is readable already
+  (void)!write(wake_.get(), &one,
+               sizeof one);  // an eventfd refuses only when it is readable already
   if (thread_.joinable()) thread_.join();
 }
 
@@ -85,7 +93,8 @@ Result<void> DirWatcher::Arm() {
   if (there) {
     auto names = ListDir(directory_);
     for (const std::string& name : names ? *names : std::vector<std::string>()) {
-      (void)inotify_add_watch(inotify_.get(), JoinPath(directory_, name).c_str(), kDirEvents);  // files say ENOTDIR
+      (void)inotify_add_watch(inotify_.get(), JoinPath(directory_, name).c_str(),
+                              kDirEvents);  // files say ENOTDIR
     }
   }
   MutexLock lock(mu_);

@@ -13,16 +13,19 @@
 
 namespace linnet::network {
 
-// While the directory is missing, the nearest parent that exists is watched for it. One thread ("ln-confwatch").
+// While the directory is missing, the nearest parent that exists is watched for it. One thread
+// ("ln-confwatch").
 class DirWatcher {
  public:
   // `changed` is called on the watcher's thread, once for what comes within some milliseconds.
-  static Result<std::unique_ptr<DirWatcher>> Create(std::string directory, std::function<void()> changed);
+  static Result<std::unique_ptr<DirWatcher>> Create(std::string directory,
+                                                    std::function<void()> changed);
   DirWatcher(const DirWatcher&) = delete;
   DirWatcher& operator=(const DirWatcher&) = delete;
   ~DirWatcher();
-  // Compares the watched directory with the one that has the name now, and arms anew where they differ: a link that was
-  // flipped, or a parent renamed, sends no event. One stat; for callers that come by anyway.
+  // Compares the watched directory with the one that has the name now, and arms anew where they
+  // differ: a link that was flipped, or a parent renamed, sends no event. One stat; for callers
+  // that come by anyway.
   void Verify();
 
  private:
@@ -38,7 +41,8 @@ class DirWatcher {
   Mutex mu_;
   bool stop_ LN_GUARDED_BY(mu_) = false;
   bool rearm_ LN_GUARDED_BY(mu_) = false;
-  std::uint64_t device_ LN_GUARDED_BY(mu_) = 0, inode_ LN_GUARDED_BY(mu_) = 0;  // watched; 0: a parent is
+  std::uint64_t device_ LN_GUARDED_BY(mu_) = 0, inode_
+                                                LN_GUARDED_BY(mu_) = 0;  // watched; 0: a parent is
   std::thread thread_;
 };
 

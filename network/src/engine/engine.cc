@@ -4,10 +4,11 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "engine/engine_impl.h"
 #include "linnet/base/file.h"
 #include "linnet/base/log.h"
 #include "linnet/base/text.h"
+
+#include "engine/engine_impl.h"
 
 namespace linnet::network {
 namespace {
@@ -34,7 +35,9 @@ ExecOptions ToExecOptions(const EngineOptions& options) {
 DefaultNetworkOptions ToDefaultOptions(const EngineOptions& options) {
   DefaultNetworkOptions out;
   out.name = options.instance.empty() ? "linnet" : "linnet-" + options.instance;
-  out.bridge = !options.bridge.empty() ? options.bridge : options.instance.empty() ? "linnet0" : "ln" + options.instance + "0";
+  out.bridge = !options.bridge.empty()    ? options.bridge
+               : options.instance.empty() ? "linnet0"
+                                          : "ln" + options.instance + "0";
   out.subnets = options.subnets;
   out.ipam_dir = options.ipam_dir;
   return out;
@@ -44,7 +47,8 @@ DefaultNetworkOptions ToDefaultOptions(const EngineOptions& options) {
 
 Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options) {
   EngineImpl::Parts parts;
-  parts.host = LN_TRY(HostNetwork::Create({.instance = options.instance, .mode = NftMode::kDaemon, .state_dir = options.state_dir}));
+  parts.host = LN_TRY(HostNetwork::Create(
+      {.instance = options.instance, .mode = NftMode::kDaemon, .state_dir = options.state_dir}));
   parts.plugins = MakeBuiltinPlugins();
   return std::unique_ptr<Engine>(LN_TRY(EngineImpl::Make(options, std::move(parts))));
 }
@@ -55,7 +59,9 @@ EngineImpl::EngineImpl(const EngineOptions& options, Parts parts)
       registry_(std::move(parts.plugins)),
       exec_(ToExecOptions(options)),
       chain_(*host_, registry_, exec_,
-             {.ipam_dir = options.ipam_dir, .instance = options.instance, .prefer_external = options.prefer_external}),
+             {.ipam_dir = options.ipam_dir,
+              .instance = options.instance,
+              .prefer_external = options.prefer_external}),
       records_(JoinPath(options.cache_dir, "results")),
       intents_(JoinPath(options.state_dir, "attaching")),
       default_(ToDefaultOptions(options)),
@@ -105,7 +111,8 @@ Result<PodNetns> EngineImpl::PinFor(const PodId& pod, UniqueFd netns) {
   PodNetns out;
   const NetnsId id = LN_TRY(IdentityOf(netns));
   if (id == host_->own_netns()) {
-    return cni::CniError(cni::ErrorCode::kInvalidNetns, "pod " + pod.str() + ": the namespace is the host's");
+    return cni::CniError(cni::ErrorCode::kInvalidNetns,
+                         "pod " + pod.str() + ": the namespace is the host's");
   }
   out.path = PinPath(options_.netns_dir, options_.instance, pod.str());
   LN_TRY(Pin(out.path, netns));
@@ -115,9 +122,13 @@ Result<PodNetns> EngineImpl::PinFor(const PodId& pod, UniqueFd netns) {
   return out;
 }
 
-Result<PodNetns> EngineImpl::TakeNetns(const PodId& pod) { return PinFor(pod, LN_TRY(pool_->Take())); }
+Result<PodNetns> EngineImpl::TakeNetns(const PodId& pod) {
+  return PinFor(pod, LN_TRY(pool_->Take()));
+}
 
-Result<PodNetns> EngineImpl::AdoptNetns(const PodId& pod, FdRef netns) { return PinFor(pod, LN_TRY(Dup(netns))); }
+Result<PodNetns> EngineImpl::AdoptNetns(const PodId& pod, FdRef netns) {
+  return PinFor(pod, LN_TRY(Dup(netns)));
+}
 
 Result<PodNetns> EngineImpl::OpenNetns(const PodId& pod) {
   PodNetns out;
@@ -145,10 +156,13 @@ void EngineImpl::Reload() {
   }
   Selection now = SelectNetwork(options_.conf_dir, before);
   // The same text is the same network: what is remembered of it stays valid.
-  if (now.network && before.network && now.network->text == before.network->text && now.network->source == before.network->source) {
+  if (now.network && before.network && now.network->text == before.network->text &&
+      now.network->source == before.network->source) {
     now.network = before.network;
   }
-  log::Debug("network configuration read", {{"name", now.network ? now.network->name : std::string("built-in")}, {"err", now.error}});
+  log::Debug(
+      "network configuration read",
+      {{"name", now.network ? now.network->name : std::string("built-in")}, {"err", now.error}});
   MutexLock lock(mu_);
   selection_ = std::move(now);
 }
@@ -173,7 +187,8 @@ Result<std::shared_ptr<const cni::NetworkConf>> EngineImpl::CurrentNetwork() {
 Result<void> EngineImpl::SetPodCidr(const std::string& cidrs) {
   {
     MutexLock lock(mu_);
-    if (selection_.rules == Rules::kFile) log::Debug("pod CIDR does not concern the configured network", {{"cidr", cidrs}});
+    if (selection_.rules == Rules::kFile)
+      log::Debug("pod CIDR does not concern the configured network", {{"cidr", cidrs}});
   }
   return default_.SetPodCidr(cidrs);
 }
@@ -225,9 +240,12 @@ EngineStatus EngineImpl::Status() {
     out.message = selection.error;
   }
   if (!out.ready) out.reason = "NetworkPluginNotReady";
-  const auto add = [&](const std::string& text) { out.message += (out.message.empty() ? "" : "; ") + text; };
+  const auto add = [&](const std::string& text) {
+    out.message += (out.message.empty() ? "" : "; ") + text;
+  };
   if (!selection.note.empty()) add("passed over: " + selection.note);
-  for (const auto& [pod, why] : retry_.Failures()) add("detaching pod " + pod + " is tried again: " + why);
+  for (const auto& [pod, why] : retry_.Failures())
+    add("detaching pod " + pod + " is tried again: " + why);
   return out;
 }
 

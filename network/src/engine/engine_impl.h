@@ -9,6 +9,9 @@
 #include <string>
 #include <vector>
 
+#include "linnet/base/mutex.h"
+#include "linnet/network/engine.h"
+
 #include "cni/cache.h"
 #include "engine/chain.h"
 #include "engine/config_source.h"
@@ -17,8 +20,6 @@
 #include "engine/gate.h"
 #include "engine/record_store.h"
 #include "engine/retry_queue.h"
-#include "linnet/base/mutex.h"
-#include "linnet/network/engine.h"
 #include "netns.h"
 
 namespace linnet::network {
@@ -67,7 +68,8 @@ class EngineImpl final : public Engine {
   static Subject SubjectOf(const Entry& entry, Deadline deadline);
   Result<void> Write(const RecordStore& store, const Entry& entry) const;
 
-  // What is recorded of a pod, in memory or else (before recovery) on disk. A torn file of its is undone by owner on the way.
+  // What is recorded of a pod, in memory or else (before recovery) on disk. A torn file of its is
+  // undone by owner on the way.
   Result<std::vector<EntryPtr>> EntriesOf(const std::string& pod);
   EntryPtr EntryFrom(cni::Record record);
   void Remember(const EntryPtr& entry);
@@ -75,11 +77,13 @@ class EngineImpl final : public Engine {
   enum class Failing : std::uint8_t { kQueue, kReport };
   Result<void> Undo(const EntryPtr& entry, Failing failing);
   Result<void> Forget(const EntryPtr& entry);
-  Result<void> ReadEntries(std::vector<RecordStore::File> files, const std::string& pod, std::vector<EntryPtr>& out);
+  Result<void> ReadEntries(std::vector<RecordStore::File> files, const std::string& pod,
+                           std::vector<EntryPtr>& out);
   Result<void> UndoByOwner(const std::string& pod);
   Result<void> RetryDel(const std::string& pod);
 
-  Result<void> RecoverFile(RecordStore::File file, const RecordStore& store, const std::set<std::string>& known);
+  Result<void> RecoverFile(RecordStore::File file, const RecordStore& store,
+                           const std::set<std::string>& known);
   void CollectGarbage(const std::set<std::string>& known);
   Result<void> RecoverPins(const std::set<std::string>& known);
   EngineStatus ConfiguredStatus(const Selection& selection);
@@ -105,7 +109,7 @@ class EngineImpl final : public Engine {
     std::chrono::steady_clock::time_point at;
     std::string error;
   } last_status_ LN_GUARDED_BY(mu_);
-  Mutex reload_mu_;  // one reload at a time
+  Mutex reload_mu_;                      // one reload at a time
   std::atomic<bool> recovered_ = false;  // from here memory knows of every record of ours
 
   RetryQueue retry_;

@@ -14,7 +14,8 @@ Result<OperationGate::Ticket> OperationGate::Enter(const std::string& key, Deadl
   MutexLock lock(mu_);
   while (exclusive_ || exclusive_waiting_ > 0 || busy_.contains(key)) {
     if (!WaitOnce(deadline)) {
-      return Error(Code::kDeadlineExceeded, "another network operation of " + key + " is still under way");
+      return Error(Code::kDeadlineExceeded,
+                   "another network operation of " + key + " is still under way");
     }
   }
   busy_.insert(key);

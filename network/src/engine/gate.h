@@ -1,5 +1,5 @@
-// Who may work when: operations of one container one after another, of different ones side by side; an exclusive
-// operation (GC, recovery) alone.
+// Who may work when: operations of one container one after another, of different ones side by side;
+// an exclusive operation (GC, recovery) alone.
 #pragma once
 
 #include <cstddef>
@@ -18,7 +18,8 @@ class OperationGate {
   // Held for the length of an operation.
   class Ticket {
    public:
-    Ticket(Ticket&& other) noexcept : gate_(std::exchange(other.gate_, nullptr)), key_(std::move(other.key_)) {}
+    Ticket(Ticket&& other) noexcept
+        : gate_(std::exchange(other.gate_, nullptr)), key_(std::move(other.key_)) {}
     Ticket(const Ticket&) = delete;
     Ticket& operator=(const Ticket&) = delete;
     Ticket& operator=(Ticket&&) = delete;

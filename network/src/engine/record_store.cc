@@ -7,7 +7,8 @@
 namespace linnet::network {
 
 Result<void> RecordStore::Write(const cni::Record& record) const {
-  const std::string path = JoinPath(directory_, cni::RecordName(record.network, record.container_id, record.ifname));
+  const std::string path =
+      JoinPath(directory_, cni::RecordName(record.network, record.container_id, record.ifname));
   const std::string text = cni::DumpRecord(record);
   auto written = ReplaceFile(path, text, 0600);
   if (!written && written.error().IsErrno(ENOENT)) {
@@ -17,7 +18,9 @@ Result<void> RecordStore::Write(const cni::Record& record) const {
   return written;
 }
 
-Result<void> RecordStore::Remove(const std::string& name) const { return RemoveFile(JoinPath(directory_, name)); }
+Result<void> RecordStore::Remove(const std::string& name) const {
+  return RemoveFile(JoinPath(directory_, name));
+}
 
 template <class Keep>
 Result<std::vector<RecordStore::File>> RecordStore::Read(Keep keep) const {
@@ -39,9 +42,12 @@ Result<std::vector<RecordStore::File>> RecordStore::Read(Keep keep) const {
 
 Result<std::vector<RecordStore::File>> RecordStore::Of(std::string_view container_id) const {
   const std::string part = "-" + std::string(container_id) + "-";
-  std::vector<File> files = LN_TRY(Read([&](const std::string& name) { return name.find(part) != std::string::npos; }));
+  std::vector<File> files =
+      LN_TRY(Read([&](const std::string& name) { return name.find(part) != std::string::npos; }));
   // "a-b-c-eth0" may be of "b" or of "b-c": the record knows.
-  std::erase_if(files, [&](const File& file) { return file.record && file.record->container_id != container_id; });
+  std::erase_if(files, [&](const File& file) {
+    return file.record && file.record->container_id != container_id;
+  });
   return files;
 }
 

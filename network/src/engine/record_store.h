@@ -6,8 +6,9 @@
 #include <string_view>
 #include <vector>
 
-#include "cni/cache.h"
 #include "linnet/base/result.h"
+
+#include "cni/cache.h"
 
 namespace linnet::network {
 

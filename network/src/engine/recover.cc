@@ -1,8 +1,9 @@
 // Recovery: what the records and the kernel hold is compared with the pods that live.
 #include <algorithm>
 
-#include "engine/engine_impl.h"
 #include "linnet/base/log.h"
+
+#include "engine/engine_impl.h"
 
 namespace linnet::network {
 namespace {
@@ -12,7 +13,8 @@ constexpr const char* kInterface = "eth0";
 
 }  // namespace
 
-Result<void> EngineImpl::RecoverFile(RecordStore::File file, const RecordStore& store, const std::set<std::string>& known) {
+Result<void> EngineImpl::RecoverFile(RecordStore::File file, const RecordStore& store,
+                                     const std::set<std::string>& known) {
   EntryPtr entry;
   std::string pod;
   if (file.record) {
@@ -24,7 +26,9 @@ Result<void> EngineImpl::RecoverFile(RecordStore::File file, const RecordStore& 
     const std::string prefix = default_.name() + "-";
     const std::string end = std::string("-") + kInterface;
     const std::string& name = file.name;
-    if (!name.starts_with(prefix) || !name.ends_with(end) || name.size() <= prefix.size() + end.size()) return Ok();
+    if (!name.starts_with(prefix) || !name.ends_with(end) ||
+        name.size() <= prefix.size() + end.size())
+      return Ok();
     pod = name.substr(prefix.size(), name.size() - prefix.size() - end.size());
   }
   if (!entry) {
@@ -36,18 +40,20 @@ Result<void> EngineImpl::RecoverFile(RecordStore::File file, const RecordStore& 
     MutexLock lock(mu_);
     const auto it = entries_.find(pod);
     // Records come before intents: what was written last is the truth.
-    if (it != entries_.end() && it->second->record.network == entry->record.network) return store.Remove(file.name);
+    if (it != entries_.end() && it->second->record.network == entry->record.network)
+      return store.Remove(file.name);
   }
   Remember(entry);
   if (!known.contains(pod)) return Undo(entry, Failing::kQueue);
-  auto restored = chain_.Restore(*entry->network, SubjectOf(*entry, std::chrono::steady_clock::now() + kGcTimeout),
+  auto restored = chain_.Restore(*entry->network,
+                                 SubjectOf(*entry, std::chrono::steady_clock::now() + kGcTimeout),
                                  entry->record.result);
   if (!restored) log::Debug("attachment not restored", {{"pod", pod}, {"err", restored.error()}});
   return Ok();
 }
 
-// Addresses and the like that no record tells of. Valid is every attachment that has a record, ours or another runtime's
-// (the directories may be shared), and whatever lives.
+// Addresses and the like that no record tells of. Valid is every attachment that has a record, ours
+// or another runtime's (the directories may be shared), and whatever lives.
 void EngineImpl::CollectGarbage(const std::set<std::string>& known) {
   auto files = records_.All();
   if (!files) return;
@@ -61,7 +67,8 @@ void EngineImpl::CollectGarbage(const std::set<std::string>& known) {
   for (const auto& network : networks) {
     std::vector<ValidAttachment> valid;
     for (const RecordStore::File& file : *files) {
-      if (file.record && file.record->network == network->name) valid.push_back({file.record->container_id, file.record->ifname});
+      if (file.record && file.record->network == network->name)
+        valid.push_back({file.record->container_id, file.record->ifname});
     }
     for (const std::string& pod : known) valid.push_back({pod, kInterface});
     {
@@ -70,8 +77,11 @@ void EngineImpl::CollectGarbage(const std::set<std::string>& known) {
         if (entry->record.network == network->name) valid.push_back({pod, entry->record.ifname});
       }
     }
-    auto done = chain_.Gc(*network, chain_.Foreign(*network), valid, std::chrono::steady_clock::now() + kGcTimeout);
-    if (!done) log::Debug("garbage of a network not collected", {{"name", network->name}, {"err", done.error()}});
+    auto done = chain_.Gc(*network, chain_.Foreign(*network), valid,
+                          std::chrono::steady_clock::now() + kGcTimeout);
+    if (!done)
+      log::Debug("garbage of a network not collected",
+                 {{"name", network->name}, {"err", done.error()}});
   }
 }
 
@@ -90,7 +100,8 @@ Result<void> EngineImpl::Recover(const std::vector<PodId>& known) {
     ids.insert(pod.str());
     list.push_back(pod.str());
   }
-  LN_TRY_CTX(exec_.cgroups().KillOthers(ids, std::chrono::steady_clock::now() + kGcTimeout), "foreign plugins");
+  LN_TRY_CTX(exec_.cgroups().KillOthers(ids, std::chrono::steady_clock::now() + kGcTimeout),
+             "foreign plugins");
   LN_TRY(host_->Recover(list));
   Result<void> first;
   for (const RecordStore* store : {&records_, &intents_}) {

@@ -14,7 +14,8 @@ constexpr std::chrono::milliseconds kLongestDelay = std::chrono::minutes(5);
 void RetryQueue::Add(const std::string& key, std::string why) {
   MutexLock lock(mu_);
   if (stop_) return;
-  entries_.insert_or_assign(key, Entry{std::chrono::steady_clock::now() + first_delay_, first_delay_, std::move(why)});
+  entries_.insert_or_assign(
+      key, Entry{std::chrono::steady_clock::now() + first_delay_, first_delay_, std::move(why)});
   if (!thread_.joinable()) {
     thread_ = std::thread([this] { Loop(); });
     pthread_setname_np(thread_.native_handle(), "ln-del-retry");
@@ -48,8 +49,9 @@ void RetryQueue::Stop() {
 void RetryQueue::Loop() {
   MutexLock lock(mu_);
   while (!stop_) {
-    const auto next = std::min_element(entries_.begin(), entries_.end(),
-                                       [](const auto& a, const auto& b) { return a.second.due < b.second.due; });
+    const auto next =
+        std::min_element(entries_.begin(), entries_.end(),
+                         [](const auto& a, const auto& b) { return a.second.due < b.second.due; });
     if (next == entries_.end()) {
       changed_.Wait(mu_);
       continue;

@@ -16,7 +16,8 @@ namespace linnet::network {
 class RetryQueue {
  public:
   // `attempt` is called on the thread, without locks held; success takes the key from the queue.
-  RetryQueue(std::function<Result<void>(const std::string& key)> attempt, std::chrono::milliseconds first_delay)
+  RetryQueue(std::function<Result<void>(const std::string& key)> attempt,
+             std::chrono::milliseconds first_delay)
       : attempt_(std::move(attempt)), first_delay_(first_delay) {}
   RetryQueue(const RetryQueue&) = delete;
   RetryQueue& operator=(const RetryQueue&) = delete;

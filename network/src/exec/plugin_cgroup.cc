@@ -53,7 +53,8 @@ Result<UniqueFd> PluginCgroups::Open(std::string_view pod) const {
 }
 
 void PluginCgroups::Leave(std::string_view pod) const {
-  if (!directory_.empty()) (void)rmdir(PathOf(pod).c_str());  // EBUSY: a plugin left something running on purpose
+  if (!directory_.empty())
+    (void)rmdir(PathOf(pod).c_str());  // EBUSY: a plugin left something running on purpose
 }
 
 Result<void> PluginCgroups::Kill(std::string_view pod, Deadline deadline) const {
@@ -90,7 +91,8 @@ Result<void> PluginCgroups::KillOthers(const std::set<std::string>& pods, Deadli
   if (!names) return Ok();  // no plugin was ever run
   for (const std::string& name : *names) {
     struct stat st {};
-    if (pods.contains(name) || stat(PathOf(name).c_str(), &st) != 0 || !S_ISDIR(st.st_mode)) continue;
+    if (pods.contains(name) || stat(PathOf(name).c_str(), &st) != 0 || !S_ISDIR(st.st_mode))
+      continue;
     LN_TRY(Kill(name, deadline));
   }
   return Ok();

@@ -1,4 +1,5 @@
-// Cgroups that foreign plugins run in, one per pod: what a plugin left running can be found and killed.
+// Cgroups that foreign plugins run in, one per pod: what a plugin left running can be found and
+// killed.
 #pragma once
 
 #include <set>
@@ -14,10 +15,11 @@ namespace linnet::network {
 // Thread-safe.
 class PluginCgroups {
  public:
-  // `root` is the daemon's group ("/linnet"), in the v2 hierarchy where one is mounted, else in a v1 one. Empty: plugins
-  // are not confined.
+  // `root` is the daemon's group ("/linnet"), in the v2 hierarchy where one is mounted, else in a
+  // v1 one. Empty: plugins are not confined.
   explicit PluginCgroups(std::string_view root);
-  // <root>/plugins/<pod>/cgroup.procs, open for writing; made where needed. Not confined: an invalid descriptor.
+  // <root>/plugins/<pod>/cgroup.procs, open for writing; made where needed. Not confined: an
+  // invalid descriptor.
   Result<UniqueFd> Open(std::string_view pod) const;
   // Removes the group where nothing runs in it; else leaves it.
   void Leave(std::string_view pod) const;

@@ -4,11 +4,13 @@ namespace linnet::network {
 
 Result<Plugin*> PluginDelegates::Builtin(const std::string& type) const {
   Plugin* plugin = registry_.Find(type);
-  if (plugin == nullptr) return NotFound("failed to find plugin \"" + type + "\": it is not built in");
+  if (plugin == nullptr)
+    return NotFound("failed to find plugin \"" + type + "\": it is not built in");
   return plugin;
 }
 
-Result<std::string> PluginDelegates::Exec(const char* command, const std::string& type, const PluginRequest& request) const {
+Result<std::string> PluginDelegates::Exec(const char* command, const std::string& type,
+                                          const PluginRequest& request) const {
   Invocation invocation;
   invocation.command = command;
   invocation.type = type;

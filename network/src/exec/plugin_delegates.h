@@ -14,8 +14,8 @@ namespace linnet::network {
 class PluginDelegates final : public Delegates {
  public:
   // `foreign`: types that are executed although they are built in, or because they are not.
-  PluginDelegates(const PluginRegistry& registry, const PluginExec& exec, const std::set<std::string>& foreign,
-                  PluginContext context)
+  PluginDelegates(const PluginRegistry& registry, const PluginExec& exec,
+                  const std::set<std::string>& foreign, PluginContext context)
       : registry_(registry), exec_(exec), foreign_(foreign), context_(context) {
     context_.delegates = this;
   }
@@ -28,9 +28,12 @@ class PluginDelegates final : public Delegates {
 
   // From here on Del() releases nothing.
   void QuarantineAddresses() { quarantine_ = true; }
-  // In place of an error of Del(): a foreign plugin that fails must not keep the caller from cleaning up the rest.
+  // In place of an error of Del(): a foreign plugin that fails must not keep the caller from
+  // cleaning up the rest.
   void CollectForeignFailures() { collect_ = true; }
-  std::optional<Error> TakeForeignFailure() { return std::exchange(foreign_failure_, std::nullopt); }
+  std::optional<Error> TakeForeignFailure() {
+    return std::exchange(foreign_failure_, std::nullopt);
+  }
 
   Result<cni::AddResult> Add(const std::string& type, const PluginRequest& request) override;
   Result<void> Check(const std::string& type, const PluginRequest& request) override;
@@ -39,7 +42,8 @@ class PluginDelegates final : public Delegates {
   Result<void> Status(const std::string& type, const PluginRequest& request) override;
 
  private:
-  Result<std::string> Exec(const char* command, const std::string& type, const PluginRequest& request) const;
+  Result<std::string> Exec(const char* command, const std::string& type,
+                           const PluginRequest& request) const;
   const PluginRegistry& registry_;
   const PluginExec& exec_;
   const std::set<std::string>& foreign_;

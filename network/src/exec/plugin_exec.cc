@@ -10,21 +10,24 @@
 #include <optional>
 #include <thread>
 
-#include "cni/error.h"
-#include "cni/names.h"
 #include "linnet/base/file.h"
 #include "linnet/base/log.h"
 #include "linnet/base/spawn.h"
 #include "linnet/base/text.h"
 
+#include "cni/error.h"
+#include "cni/names.h"
+
 namespace linnet::network {
 namespace {
 
 constexpr std::size_t kMaxMessageBytes = 4096;
-constexpr std::string_view kDefaultPath = "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
+constexpr std::string_view kDefaultPath =
+    "/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 // What a plugin may need of the daemon's environment; the rest is the daemon's own business.
-constexpr const char* kInherited[] = {"HOME",       "LANG",        "TZ",       "HTTP_PROXY", "HTTPS_PROXY",
-                                      "NO_PROXY",   "http_proxy",  "https_proxy", "no_proxy"};
+constexpr const char* kInherited[] = {"HOME",       "LANG",        "TZ",
+                                      "HTTP_PROXY", "HTTPS_PROXY", "NO_PROXY",
+                                      "http_proxy", "https_proxy", "no_proxy"};
 constexpr auto kKillTimeout = std::chrono::seconds(5);
 
 std::string Shortened(std::string_view text) {
@@ -33,7 +36,8 @@ std::string Shortened(std::string_view text) {
   return std::string(trimmed.substr(0, kMaxMessageBytes)) + "…";
 }
 
-// The interpreter of a script: the kernel could not open a script that is executed by a descriptor which closes itself.
+// The interpreter of a script: the kernel could not open a script that is executed by a descriptor
+// which closes itself.
 std::optional<std::vector<std::string>> Interpreter(const std::string& path) {
   auto fd = Open(path, O_RDONLY);
   if (!fd) return std::nullopt;
@@ -44,7 +48,8 @@ std::optional<std::vector<std::string>> Interpreter(const std::string& path) {
   line = Trim(line.substr(0, line.find('\n')));
   const std::size_t end = std::min(line.find_first_of(" \t"), line.size());
   std::vector<std::string> out = {std::string(line.substr(0, end))};
-  if (const std::string_view argument = Trim(line.substr(end)); !argument.empty()) out.emplace_back(argument);
+  if (const std::string_view argument = Trim(line.substr(end)); !argument.empty())
+    out.emplace_back(argument);
   if (out[0].empty()) return std::nullopt;
   return out;
 }
@@ -57,7 +62,8 @@ Error FailureOf(const RunResult& run) {
   if (auto reported = cni::ParseError(run.out)) return *std::move(reported);
   std::string message;
   if (!Trim(run.out).empty()) {
-    message = "netplugin failed but error parsing its diagnostic message \"" + Shortened(run.out) + "\": " + exit;
+    message = "netplugin failed but error parsing its diagnostic message \"" + Shortened(run.out) +
+              "\": " + exit;
   } else if (!Trim(run.err).empty()) {
     message = "netplugin failed: \"" + Shortened(run.err) + "\": " + exit;
   } else {
@@ -68,13 +74,18 @@ Error FailureOf(const RunResult& run) {
 
 }  // namespace
 
-PluginExec::PluginExec(ExecOptions options) : options_(std::move(options)), cgroups_(options_.cgroup_root) {
+PluginExec::PluginExec(ExecOptions options)
+    : options_(std::move(options)), cgroups_(options_.cgroup_root) {
   cni_path_ = Join(options_.bin_dirs, ":");
-  if (!options_.delegate_dir.empty()) cni_path_ += (cni_path_.empty() ? "" : ":") + options_.delegate_dir;
-  const char* path = std::getenv("PATH");  // NOLINT(concurrency-mt-unsafe): nobody writes to the environment
-  inherited_.push_back("PATH=" + std::string(path != nullptr && *path != '\0' ? path : kDefaultPath.data()));
+  if (!options_.delegate_dir.empty())
+    cni_path_ += (cni_path_.empty() ? "" : ":") + options_.delegate_dir;
+  const char* path =
+      std::getenv("PATH");  // NOLINT(concurrency-mt-unsafe): nobody writes to the environment
+  inherited_.push_back("PATH=" +
+                       std::string(path != nullptr && *path != '\0' ? path : kDefaultPath.data()));
   for (const char* name : kInherited) {
-    if (const char* value = std::getenv(name)) inherited_.push_back(std::string(name) + "=" + value);  // NOLINT(concurrency-mt-unsafe)
+    if (const char* value = std::getenv(name))
+      inherited_.push_back(std::string(name) + "=" + value);  // NOLINT(concurrency-mt-unsafe)
   }
 }
 
@@ -89,7 +100,8 @@ Result<std::string> PluginExec::Find(std::string_view type) const {
     }
     return path;
   }
-  return NotFound("failed to find plugin \"" + std::string(type) + "\" in path [" + Join(options_.bin_dirs, " ") + "]");
+  return NotFound("failed to find plugin \"" + std::string(type) + "\" in path [" +
+                  Join(options_.bin_dirs, " ") + "]");
 }
 
 Result<std::string> PluginExec::Run(const Invocation& invocation) const {
@@ -134,7 +146,9 @@ Result<std::string> PluginExec::Run(const Invocation& invocation) const {
   cgroups_.Leave(group);
   if (!run) return std::move(run).error();
   if (!Trim(run->err).empty()) {
-    log::Debug("plugin wrote to stderr", {{"plugin", invocation.type}, {"name", invocation.container_id}, {"text", Shortened(run->err)}});
+    log::Debug("plugin wrote to stderr", {{"plugin", invocation.type},
+                                          {"name", invocation.container_id},
+                                          {"text", Shortened(run->err)}});
   }
   if (run->status.code != 0) return FailureOf(*run);
   return std::move(run->out);

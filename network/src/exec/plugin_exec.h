@@ -1,4 +1,5 @@
-// Foreign plugins by the protocol of the specification: environment, standard input, standard output, exit code.
+// Foreign plugins by the protocol of the specification: environment, standard input, standard
+// output, exit code.
 #pragma once
 
 #include <chrono>
@@ -6,17 +7,18 @@
 #include <string_view>
 #include <vector>
 
-#include "exec/plugin_cgroup.h"
 #include "linnet/base/clock.h"
 #include "linnet/base/result.h"
+
+#include "exec/plugin_cgroup.h"
 
 namespace linnet::network {
 
 struct ExecOptions {
-  std::vector<std::string> bin_dirs;      // searched in this order
-  std::string delegate_dir;               // last in CNI_PATH: where plugins find our built-ins; may be empty
-  std::vector<std::string> environment;   // "K=V", beside CNI_… and a few inherited ones
-  std::string cgroup_root;                // see PluginCgroups
+  std::vector<std::string> bin_dirs;  // searched in this order
+  std::string delegate_dir;  // last in CNI_PATH: where plugins find our built-ins; may be empty
+  std::vector<std::string> environment;  // "K=V", beside CNI_… and a few inherited ones
+  std::string cgroup_root;               // see PluginCgroups
   std::chrono::milliseconds timeout{120'000};
 };
 
@@ -33,10 +35,11 @@ struct Invocation {
 class PluginExec {
  public:
   explicit PluginExec(ExecOptions options);
-  // Path of the executable. Errors: kNotFound "failed to find plugin …"; kPermissionDenied anybody may write to it.
+  // Path of the executable. Errors: kNotFound "failed to find plugin …"; kPermissionDenied anybody
+  // may write to it.
   Result<std::string> Find(std::string_view type) const;
-  // Runs it and returns what it printed. A failure that it reports is an Error with its code; other errors:
-  // kDeadlineExceeded it was killed, with everything it started.
+  // Runs it and returns what it printed. A failure that it reports is an Error with its code; other
+  // errors: kDeadlineExceeded it was killed, with everything it started.
   Result<std::string> Run(const Invocation& invocation) const;
   const PluginCgroups& cgroups() const { return cgroups_; }
 

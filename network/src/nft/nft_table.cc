@@ -96,7 +96,8 @@ Result<void> NftTable::RefusePortsOfOthers(const std::vector<NftElement>& elemen
     for (const NftElement& element : elements) {
       if (!IsHostPort(element)) continue;
       const auto found = LN_TRY(socket_.FindElement(table, element));
-      if (found) return Taken(*ParseHostPort(element), found->owner, " (in nftables table " + table + ")");
+      if (found)
+        return Taken(*ParseHostPort(element), found->owner, " (in nftables table " + table + ")");
     }
   }
   return Ok();

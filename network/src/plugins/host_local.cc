@@ -2,12 +2,13 @@
 #include <algorithm>
 #include <map>
 
-#include "cni/args.h"
-#include "cni/version.h"
 #include "linnet/base/file.h"
 #include "linnet/base/mutex.h"
 #include "linnet/base/text.h"
 #include "linnet/ipam/lease_store.h"
+
+#include "cni/args.h"
+#include "cni/version.h"
 #include "plugins/ipam_conf.h"
 #include "plugins/plugin.h"
 
@@ -36,10 +37,12 @@ Result<ipam::Range> ParseRange(const JsonView& view) {
   return range;
 }
 
-Result<void> ParseSets(const JsonView& parent, std::string_view key, std::vector<ipam::RangeSet>& out) {
+Result<void> ParseSets(const JsonView& parent, std::string_view key,
+                       std::vector<ipam::RangeSet>& out) {
   for (const JsonView& set : LN_TRY(parent.Array(key))) {
     std::vector<ipam::Range> ranges;
-    for (const JsonView& range : LN_TRY(set.Elements())) ranges.push_back(LN_TRY(ParseRange(range)));
+    for (const JsonView& range : LN_TRY(set.Elements()))
+      ranges.push_back(LN_TRY(ParseRange(range)));
     auto made = ipam::RangeSet::Make(std::move(ranges));
     if (!made) return set.Fail(made.error().message());
     out.push_back(*std::move(made));
@@ -50,7 +53,8 @@ Result<void> ParseSets(const JsonView& parent, std::string_view key, std::vector
 // Sets in the order of upstream: what the runtime asks for, the old single range, the list.
 Result<std::vector<ipam::RangeSet>> AllSets(const JsonView& conf, const JsonView& ipam) {
   std::vector<ipam::RangeSet> sets;
-  if (const auto runtime = LN_TRY(conf.Find("runtimeConfig"))) LN_TRY(ParseSets(*runtime, "ipRanges", sets));
+  if (const auto runtime = LN_TRY(conf.Find("runtimeConfig")))
+    LN_TRY(ParseSets(*runtime, "ipRanges", sets));
   if (LN_TRY(ipam.Find("subnet"))) {
     ipam::Range range = LN_TRY(ParseRange(ipam));
     sets.push_back(LN_TRY(ipam::RangeSet::Make({std::move(range)})));
@@ -66,7 +70,8 @@ Result<void> CheckFamilies(const std::vector<ipam::RangeSet>& sets, const std::s
   int v6 = 0;
   for (const auto& set : sets) ++(set.family() == Family::kV4 ? v4 : v6);
   if (!cni::AtLeast(version, "0.3.0") && (v4 > 1 || v6 > 1)) {
-    return InvalidArgument("CNI version " + version + " does not support more than 1 address per family");
+    return InvalidArgument("CNI version " + version +
+                           " does not support more than 1 address per family");
   }
   return Ok();
 }
@@ -79,7 +84,8 @@ Result<std::vector<IpAddress>> Requested(const JsonView& conf, const PluginReque
   for (std::string& text : LN_TRY(ArgsIps(conf))) texts.push_back(std::move(text));
   for (std::string& text : LN_TRY(RuntimeIps(conf))) texts.push_back(std::move(text));
   std::vector<IpAddress> out;
-  for (const std::string& text : texts) out.push_back(LN_TRY_CTX(ParseHostPart(text), "requested address"));
+  for (const std::string& text : texts)
+    out.push_back(LN_TRY_CTX(ParseHostPart(text), "requested address"));
   return out;
 }
 
@@ -104,7 +110,8 @@ Result<cni::Dns> ReadResolvConf(const std::string& path) {
     if (words[0] == "nameserver") dns.nameservers.push_back(words[1]);
     if (words[0] == "domain") dns.domain = words[1];
     if (words[0] == "search") dns.search.insert(dns.search.end(), words.begin() + 1, words.end());
-    if (words[0] == "options") dns.options.insert(dns.options.end(), words.begin() + 1, words.end());
+    if (words[0] == "options")
+      dns.options.insert(dns.options.end(), words.begin() + 1, words.end());
   }
   return dns;
 }
@@ -118,7 +125,8 @@ class HostLocal final : public Plugin {
     cni::AddResult result;
     if (!conf.resolv_conf.empty()) result.dns = LN_TRY(ReadResolvConf(conf.resolv_conf));
     ipam::LeaseStore* store = LN_TRY(StoreOf(context, request));
-    for (const ipam::Lease& lease : LN_TRY(store->Acquire(KeyOf(request), conf.sets, conf.requested, LockDeadline(request)))) {
+    for (const ipam::Lease& lease :
+         LN_TRY(store->Acquire(KeyOf(request), conf.sets, conf.requested, LockDeadline(request)))) {
       result.ips.push_back({.interface = {}, .address = lease.address, .gateway = lease.gateway});
     }
     result.routes = conf.routes;
@@ -129,7 +137,8 @@ class HostLocal final : public Plugin {
     ipam::LeaseStore* store = LN_TRY(StoreOf(context, request));
     const bool held = LN_TRY(store->Holds(KeyOf(request), LockDeadline(request)));
     if (held) return Ok();
-    return NotFound("host-local: Failed to find address added by container " + request.container_id);
+    return NotFound("host-local: Failed to find address added by container " +
+                    request.container_id);
   }
 
   Result<void> Del(PluginContext& context, const PluginRequest& request) override {
@@ -137,13 +146,16 @@ class HostLocal final : public Plugin {
     return store->Release(KeyOf(request), LockDeadline(request));
   }
 
-  Result<void> Gc(PluginContext& context, const PluginRequest& request, const std::vector<ValidAttachment>& valid) override {
+  Result<void> Gc(PluginContext& context, const PluginRequest& request,
+                  const std::vector<ValidAttachment>& valid) override {
     std::map<std::string, std::vector<std::string>> interfaces;
-    for (const ValidAttachment& attachment : valid) interfaces[attachment.container_id].push_back(attachment.ifname);
+    for (const ValidAttachment& attachment : valid)
+      interfaces[attachment.container_id].push_back(attachment.ifname);
     const auto keep = [&](const ipam::LeaseKey& key) {
       const auto it = interfaces.find(key.container_id);
       if (it == interfaces.end()) return false;
-      return key.ifname.empty() || std::find(it->second.begin(), it->second.end(), key.ifname) != it->second.end();
+      return key.ifname.empty() ||
+             std::find(it->second.begin(), it->second.end(), key.ifname) != it->second.end();
     };
     ipam::LeaseStore* store = LN_TRY(StoreOf(context, request));
     LN_TRY(store->Sweep(keep, LockDeadline(request)));
@@ -155,24 +167,29 @@ class HostLocal final : public Plugin {
     ipam::LeaseStore* store = LN_TRY(StoreOf(context, request));
     for (const ipam::RangeSet& set : conf.sets) {
       if (LN_TRY(store->Free(set, LockDeadline(request))) > 0) continue;
-      return cni::CniError(cni::ErrorCode::kNotAvailable, "no IP addresses available in range set: " + set.str());
+      return cni::CniError(cni::ErrorCode::kNotAvailable,
+                           "no IP addresses available in range set: " + set.str());
     }
     return Ok();
   }
 
  private:
-  // Another program that never gives the lock back must not hold up a pod whose caller set no limit.
+  // Another program that never gives the lock back must not hold up a pod whose caller set no
+  // limit.
   static Deadline LockDeadline(const PluginRequest& request) {
     return std::min(request.deadline, std::chrono::steady_clock::now() + kLockTimeout);
   }
-  static ipam::LeaseKey KeyOf(const PluginRequest& request) { return {request.container_id, request.ifname}; }
+  static ipam::LeaseKey KeyOf(const PluginRequest& request) {
+    return {request.container_id, request.ifname};
+  }
 
   // One store for each directory, for as long as the plugin lives.
   Result<ipam::LeaseStore*> StoreOf(const PluginContext& context, const PluginRequest& request) {
     const JsonView conf(*request.conf, "$", KeyMatch::kIgnoreCase);
     const JsonView ipam = LN_TRY(IpamSection(conf));
     std::string base = LN_TRY(ipam.Optional<std::string>("dataDir", ""));
-    if (base.empty()) base = context.ipam_dir.empty() ? std::string(kDefaultDataDir) : context.ipam_dir;
+    if (base.empty())
+      base = context.ipam_dir.empty() ? std::string(kDefaultDataDir) : context.ipam_dir;
     const std::string directory = JoinPath(base, request.network);
     MutexLock lock(mu_);
     auto& store = stores_[directory];

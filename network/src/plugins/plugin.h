@@ -8,27 +8,30 @@
 #include <string_view>
 #include <vector>
 
-#include "cni/result.h"
 #include "linnet/base/clock.h"
 #include "linnet/base/json_view.h"
 #include "linnet/base/result.h"
 #include "linnet/base/unique_fd.h"
 
+#include "cni/result.h"
+
 namespace linnet::network {
 
-class HostNetwork;  // netlink/host_network.h: rtnetlink sockets and nftables writer of the host's namespace
+class HostNetwork;  // netlink/host_network.h: rtnetlink sockets and nftables writer of the host's
+                    // namespace
 
 // One operation on one attachment, as the specification's environment and standard input give it.
 struct PluginRequest {
   std::string container_id;
   std::string ifname;
-  std::string netns_path;                // CNI_NETNS; may be empty on DEL
-  FdRef netns{-1};                       // open namespace, or -1 where it is gone (DEL only)
-  std::string args;                      // CNI_ARGS
-  std::string network;                   // "name" of the configuration
-  std::string cni_version;               // of the configuration
-  const Json* conf = nullptr;            // complete plugin configuration: runtimeConfig and prevResult included
-  std::string conf_text;                 // the same as bytes, for delegates
+  std::string netns_path;   // CNI_NETNS; may be empty on DEL
+  FdRef netns{-1};          // open namespace, or -1 where it is gone (DEL only)
+  std::string args;         // CNI_ARGS
+  std::string network;      // "name" of the configuration
+  std::string cni_version;  // of the configuration
+  const Json* conf =
+      nullptr;            // complete plugin configuration: runtimeConfig and prevResult included
+  std::string conf_text;  // the same as bytes, for delegates
   std::optional<cni::AddResult> prev_result;
   Deadline deadline = Deadline::max();
 };
@@ -43,7 +46,8 @@ struct PluginContext {
   HostNetwork& host;
   std::string ipam_dir;  // default of host-local's dataDir
   std::string instance;
-  // Calls the plugin named in `type` (an IPAM plugin) with the caller's request: built-in or foreign.
+  // Calls the plugin named in `type` (an IPAM plugin) with the caller's request: built-in or
+  // foreign.
   class Delegates* delegates = nullptr;
 };
 
@@ -57,7 +61,8 @@ class Delegates {
   virtual Result<void> Status(const std::string& type, const PluginRequest& request) = 0;
 };
 
-// Thread-safe: one object serves all pods. DEL must succeed when what it would remove is gone already.
+// Thread-safe: one object serves all pods. DEL must succeed when what it would remove is gone
+// already.
 class Plugin {
  public:
   virtual ~Plugin() = default;
@@ -68,9 +73,10 @@ class Plugin {
   virtual Result<void> Gc(PluginContext& context, const PluginRequest& request,
                           const std::vector<ValidAttachment>& valid) = 0;
   virtual Result<void> Status(PluginContext& context, const PluginRequest& request) = 0;
-  // Recovery, after HostNetwork::Recover: puts back what the host lost of an attachment that lives on (nftables elements
-  // after somebody flushed the ruleset while we were away). The request is as for DEL: recorded configuration and final
-  // result. Repeatable; costs no system call where nothing is missing.
+  // Recovery, after HostNetwork::Recover: puts back what the host lost of an attachment that lives
+  // on (nftables elements after somebody flushed the ruleset while we were away). The request is as
+  // for DEL: recorded configuration and final result. Repeatable; costs no system call where
+  // nothing is missing.
   virtual Result<void> Restore(PluginContext&, const PluginRequest&) { return Ok(); }
 };
 

@@ -29,7 +29,8 @@ Result<std::vector<ValidAttachment>> ParseValidAttachments(const Json& conf) {
   constexpr const char* kKey = "cni.dev/valid-attachments";
   const auto it = conf.is_object() ? conf.find(kKey) : conf.end();
   if (it == conf.end()) {
-    return cni::CniError(cni::ErrorCode::kInvalidConfig, std::string("GC without the key \"") + kKey + "\"");
+    return cni::CniError(cni::ErrorCode::kInvalidConfig,
+                         std::string("GC without the key \"") + kKey + "\"");
   }
   std::vector<ValidAttachment> out;
   if (it->is_null()) return out;

@@ -12,7 +12,8 @@ namespace linnet::network {
 // Thread-safe: constant after construction.
 class PluginRegistry {
  public:
-  explicit PluginRegistry(std::vector<std::unique_ptr<Plugin>> plugins) : plugins_(std::move(plugins)) {}
+  explicit PluginRegistry(std::vector<std::unique_ptr<Plugin>> plugins)
+      : plugins_(std::move(plugins)) {}
   Plugin* Find(std::string_view type) const;  // nullptr: not built in
   std::vector<std::string> Types() const;
 
@@ -22,8 +23,8 @@ class PluginRegistry {
 
 std::unique_ptr<Plugin> MakeStaticPlugin();
 
-// "cni.dev/valid-attachments" of a GC's configuration. Errors: code 7 where the key is absent: that says nothing, and
-// must not be taken for "none is valid".
+// "cni.dev/valid-attachments" of a GC's configuration. Errors: code 7 where the key is absent: that
+// says nothing, and must not be taken for "none is valid".
 Result<std::vector<ValidAttachment>> ParseValidAttachments(const Json& conf);
 
 }  // namespace linnet::network

@@ -1,8 +1,9 @@
 // static: the addresses that the configuration or the caller states. Keeps nothing.
 #include <algorithm>
 
-#include "cni/args.h"
 #include "linnet/base/text.h"
+
+#include "cni/args.h"
 #include "plugins/ipam_conf.h"
 #include "plugins/registry.h"
 
@@ -10,16 +11,21 @@ namespace linnet::network {
 namespace {
 
 Result<cni::IpConfig> ParseAddress(const std::string& address, const std::string& gateway) {
-  cni::IpConfig out{.interface = {}, .address = LN_TRY_CTX(Cidr::Parse(address), "the 'address' field is expected to be in CIDR notation"), .gateway = {}};
+  cni::IpConfig out{.interface = {},
+                    .address = LN_TRY_CTX(Cidr::Parse(address),
+                                          "the 'address' field is expected to be in CIDR notation"),
+                    .gateway = {}};
   if (!gateway.empty()) out.gateway = LN_TRY_CTX(IpAddress::Parse(gateway), "gateway");
   return out;
 }
 
-// CNI_ARGS: IP=a/24,b/64 adds addresses, GATEWAY=x,y goes to the addresses whose subnets contain it.
+// CNI_ARGS: IP=a/24,b/64 adds addresses, GATEWAY=x,y goes to the addresses whose subnets contain
+// it.
 Result<void> AddFromArgs(const std::string& text, std::vector<cni::IpConfig>& ips) {
   const cni::Args args = LN_TRY(cni::ParseArgs(text));
   if (const auto list = cni::FindArg(args, "IP"); list && !list->empty()) {
-    for (const std::string& item : Split(*list, ',')) ips.push_back(LN_TRY(ParseAddress(std::string(Trim(item)), "")));
+    for (const std::string& item : Split(*list, ','))
+      ips.push_back(LN_TRY(ParseAddress(std::string(Trim(item)), "")));
   }
   if (const auto list = cni::FindArg(args, "GATEWAY"); list && !list->empty()) {
     for (const std::string& item : Split(*list, ',')) {
@@ -60,21 +66,27 @@ Result<cni::AddResult> Parse(const PluginRequest& request) {
 class Static final : public Plugin {
  public:
   std::string_view type() const override { return "static"; }
-  Result<cni::AddResult> Add(PluginContext&, const PluginRequest& request) override { return Parse(request); }
+  Result<cni::AddResult> Add(PluginContext&, const PluginRequest& request) override {
+    return Parse(request);
+  }
   Result<void> Check(PluginContext&, const PluginRequest& request) override {
     const cni::AddResult wanted = LN_TRY(Parse(request));
     if (!request.prev_result) return InvalidArgument("static: required prevResult is missing");
     for (const cni::IpConfig& ip : wanted.ips) {
       const auto& have = request.prev_result->ips;
       const bool found = std::any_of(have.begin(), have.end(), [&](const cni::IpConfig& other) {
-        return other.address.address() == ip.address.address() && (!ip.gateway || other.gateway == ip.gateway);
+        return other.address.address() == ip.address.address() &&
+               (!ip.gateway || other.gateway == ip.gateway);
       });
       if (!found) return NotFound("static: address " + ip.address.str() + " is not in prevResult");
     }
     return Ok();
   }
   Result<void> Del(PluginContext&, const PluginRequest&) override { return Ok(); }
-  Result<void> Gc(PluginContext&, const PluginRequest&, const std::vector<ValidAttachment>&) override { return Ok(); }
+  Result<void> Gc(PluginContext&, const PluginRequest&,
+                  const std::vector<ValidAttachment>&) override {
+    return Ok();
+  }
   Result<void> Status(PluginContext&, const PluginRequest&) override { return Ok(); }
 };
 

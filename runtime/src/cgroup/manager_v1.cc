@@ -232,7 +232,8 @@ Result<CgroupUsage> ManagerV1::ReadUsage(const std::string& path) {
     for (const auto& [known, fd] : opened) {
       if (known == hierarchy) return fd.ref();
     }
-    UniqueFd fd = LN_TRY_CTX(OpenAt(hierarchy->dir, rel, O_PATH | O_DIRECTORY), hierarchy->mount_point);
+    UniqueFd fd =
+        LN_TRY_CTX(OpenAt(hierarchy->dir, rel, O_PATH | O_DIRECTORY), hierarchy->mount_point);
     return opened.emplace_back(hierarchy, std::move(fd)).second.ref();
   };
   UsageDirsV1 dirs;

@@ -122,7 +122,8 @@ Result<void> AddMemoryV1(SmallFile& file, FdRef dir, CgroupUsage& out) {
 Result<void> AddMemoryV2(SmallFile& file, FdRef dir, CgroupUsage& out) {
   const Number usage = LN_TRY(ReadNumber(file, dir, "memory.current"));
   if (!usage) return Ok();
-  CgroupUsage::Memory memory{.usage_bytes = *usage, .limit_bytes = LN_TRY(ReadNumber(file, dir, "memory.max"))};
+  CgroupUsage::Memory memory{.usage_bytes = *usage,
+                             .limit_bytes = LN_TRY(ReadNumber(file, dir, "memory.max"))};
   std::uint64_t inactive_file = 0;
   if (LN_TRY(file.Read(dir, "memory.stat"))) {
     ForEachStat(file.text(), [&](std::string_view key, std::uint64_t value) {
@@ -153,7 +154,9 @@ Pressure ParsePressure(std::string_view text) {
   Pressure out;
   while (!text.empty()) {
     const std::string_view line = NextLine(text);
-    Pressure::Line* into = line.starts_with("some ") ? &out.some : line.starts_with("full ") ? &out.full : nullptr;
+    Pressure::Line* into = line.starts_with("some ")   ? &out.some
+                           : line.starts_with("full ") ? &out.full
+                                                       : nullptr;
     if (into == nullptr) continue;
     for (std::string_view rest = line.substr(5); !rest.empty();) {
       const std::size_t end = std::min(rest.find(' '), rest.size());

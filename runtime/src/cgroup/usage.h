@@ -9,7 +9,8 @@
 
 namespace linnet::runtime {
 
-// The group's directories, -1 where there is no such hierarchy. `pressure` is that of v2, where hybrid has one.
+// The group's directories, -1 where there is no such hierarchy. `pressure` is that of v2, where
+// hybrid has one.
 struct UsageDirsV1 {
   FdRef cpuacct{-1}, memory{-1}, pids{-1}, pressure{-1};
 };
@@ -17,7 +18,8 @@ struct UsageDirsV1 {
 Result<CgroupUsage> ReadUsageV1(const UsageDirsV1& dirs);
 Result<CgroupUsage> ReadUsageV2(FdRef dir);
 
-// "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull …". Pure; lines and fields that it does not know are passed over.
+// "some avg10=0.00 avg60=0.00 avg300=0.00 total=0\nfull …". Pure; lines and fields that it does not
+// know are passed over.
 Pressure ParsePressure(std::string_view text);
 
 }  // namespace linnet::runtime

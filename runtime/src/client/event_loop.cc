@@ -17,14 +17,16 @@ Result<std::unique_ptr<EventLoop>> EventLoop::Create() {
   UniqueFd wake(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!wake) return Error::FromErrno(errno, "eventfd");
   epoll_event event{.events = EPOLLIN, .data = {.u64 = 0}};
-  if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) != 0) return Error::FromErrno(errno, "epoll_ctl");
+  if (epoll_ctl(epoll.get(), EPOLL_CTL_ADD, wake.get(), &event) != 0)
+    return Error::FromErrno(errno, "epoll_ctl");
   std::unique_ptr<EventLoop> loop(new EventLoop(std::move(epoll), std::move(wake)));
   try {
     loop->thread_ = std::thread([raw = loop.get()] { raw->Run(); });
   } catch (const std::system_error& e) {
     return Error(Code::kResourceExhausted, std::string("start a thread: ") + e.what());
   }
-  (void)pthread_setname_np(loop->thread_.native_handle(), "linnet-keepers");  // a name too long is no name
+  (void)pthread_setname_np(loop->thread_.native_handle(),
+                           "linnet-keepers");  // a name too long is no name
   return loop;
 }
 
@@ -40,7 +42,8 @@ Result<EventLoop::Token> EventLoop::Add(FdRef fd, Handler handler) {
   MutexLock lock(mu_);
   const Token token = ++last_;
   epoll_event event{.events = EPOLLIN, .data = {.u64 = token}};
-  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd.get(), &event) != 0) return Error::FromErrno(errno, "epoll_ctl");
+  if (epoll_ctl(epoll_.get(), EPOLL_CTL_ADD, fd.get(), &event) != 0)
+    return Error::FromErrno(errno, "epoll_ctl");
   handlers_.emplace(token, std::make_shared<const Handler>(std::move(handler)));
   return token;
 }
@@ -52,7 +55,8 @@ void EventLoop::Remove(FdRef fd, Token token) {
 }
 
 void EventLoop::Run() {
-  std::array<epoll_event, 64> events;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by epoll_wait
+  std::array<epoll_event, 64>
+      events;  // NOLINT(cppcoreguidelines-pro-type-member-init): filled by epoll_wait
   for (;;) {
     const int n = epoll_wait(epoll_.get(), events.data(), static_cast<int>(events.size()), -1);
     for (int i = 0; i < n; ++i) {

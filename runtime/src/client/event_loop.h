@@ -25,7 +25,8 @@ class EventLoop {
   // Ends the thread; a handler that runs is waited for.
   ~EventLoop();
 
-  // Calls `handler` whenever `fd` is readable or hung up, until Remove(). The descriptor stays the caller's.
+  // Calls `handler` whenever `fd` is readable or hung up, until Remove(). The descriptor stays the
+  // caller's.
   Result<Token> Add(FdRef fd, Handler handler) LN_EXCLUDES(mu_);
   // Call before closing the descriptor. A handler that runs right now on the loop's thread goes on.
   void Remove(FdRef fd, Token token) LN_EXCLUDES(mu_);

@@ -9,8 +9,9 @@
 #include <algorithm>
 #include <cerrno>
 
-#include "keeper/failure.h"
 #include "linnet/base/log.h"
+
+#include "keeper/failure.h"
 
 namespace linnet::runtime {
 namespace {
@@ -53,7 +54,8 @@ Error Classify(const keeper::Failed& failed) {
 
 }  // namespace
 
-KeeperClient::KeeperClient(UniqueFd socket, EventLoop& loop, Callbacks callbacks, std::function<Result<UniqueFd>()> connect)
+KeeperClient::KeeperClient(UniqueFd socket, EventLoop& loop, Callbacks callbacks,
+                           std::function<Result<UniqueFd>()> connect)
     : loop_(loop),
       callbacks_(std::move(callbacks)),
       connect_(std::move(connect)),
@@ -70,7 +72,8 @@ KeeperClient::~KeeperClient() {
   Unwatch(pidfd_);
 }
 
-// -------------------------------------------------------------------------------------------------- watching
+// --------------------------------------------------------------------------------------------------
+// watching
 
 Result<void> KeeperClient::WatchSocket(UniqueFd socket) {
   socket_ = std::make_shared<UniqueFd>(std::move(socket));
@@ -104,11 +107,13 @@ Result<void> KeeperClient::Greet(Deadline deadline) {
   (void)LN_TRY(Call(MakeCommand(keeper::Hello{}), deadline));
   MutexLock lock(mu_);
   if (pidfd_.fd || lost_) return Ok();
-  // Of a keeper that another daemon started. Its pid cannot have passed to another process: it answered, and the
-  // connection would show that it ended meanwhile, since a process closes its descriptors before its number is free.
+  // Of a keeper that another daemon started. Its pid cannot have passed to another process: it
+  // answered, and the connection would show that it ended meanwhile, since a process closes its
+  // descriptors before its number is free.
   UniqueFd pidfd(static_cast<int>(syscall(SYS_pidfd_open, keeper_pid_, 0)));
   if (!pidfd) return Error::FromErrno(errno, "pidfd_open of keeper " + std::to_string(keeper_pid_));
-  std::vector<ContainerExit> ignored;  // nobody has been told of these containers yet: the caller asks for the list
+  std::vector<ContainerExit>
+      ignored;  // nobody has been told of these containers yet: the caller asks for the list
   if (!ReceiveAll(ignored)) return Gone();
   return WatchPidfd(std::move(pidfd));
 }
@@ -118,14 +123,16 @@ bool KeeperClient::pod_is_set_up() const {
   return set_up_;
 }
 
-// ---------------------------------------------------------------------------------------------------- sending
+// ----------------------------------------------------------------------------------------------------
+// sending
 
 KeeperClient::Number KeeperClient::NextNumber() {
   if (++last_number_ == 0) ++last_number_;  // 0 is for events
   return last_number_;
 }
 
-Result<KeeperClient::Number> KeeperClient::Send(Command command, Deadline deadline, std::optional<ContainerId> container) {
+Result<KeeperClient::Number> KeeperClient::Send(Command command, Deadline deadline,
+                                                std::optional<ContainerId> container) {
   keeper::MessageHeader header;
   LN_CHECK(command.bytes.size() >= sizeof header);
   std::memcpy(&header, command.bytes.data(), sizeof header);
@@ -136,7 +143,8 @@ Result<KeeperClient::Number> KeeperClient::Send(Command command, Deadline deadli
     if (lost_ || !socket_ || !*socket_) return Gone();
     socket = socket_;
     number = NextNumber();
-    pending_.emplace(number, Pending{.type = header.type, .container = std::move(container), .answer = {}});
+    pending_.emplace(number,
+                     Pending{.type = header.type, .container = std::move(container), .answer = {}});
   }
   auto sent = SendCommand(*socket, command, number, deadline);
   if (sent) return number;
@@ -173,9 +181,11 @@ Result<KeeperClient::Answer> KeeperClient::Wait(Number number, Deadline deadline
   }
 }
 
-// ------------------------------------------------------------------------------------------------------ execs
+// ------------------------------------------------------------------------------------------------------
+// execs
 
-Result<KeeperClient::Number> KeeperClient::SendExec(Command command, FdRef wake, Deadline deadline) {
+Result<KeeperClient::Number> KeeperClient::SendExec(Command command, FdRef wake,
+                                                    Deadline deadline) {
   std::shared_ptr<UniqueFd> socket;
   Number number = 0;
   {
@@ -209,7 +219,8 @@ Result<KeeperClient::ExecExit> KeeperClient::WaitExecExit(Number number, Deadlin
     if (state.broken || lost_) return Gone();
     if (deadline == Deadline::max()) {
       changed_.Wait(mu_);
-    } else if (changed_.WaitUntil(mu_, deadline) == std::cv_status::timeout && !execs_.at(number).exit) {
+    } else if (changed_.WaitUntil(mu_, deadline) == std::cv_status::timeout &&
+               !execs_.at(number).exit) {
       return Error(Code::kDeadlineExceeded, "process still runs");
     }
   }
@@ -220,7 +231,8 @@ void KeeperClient::ForgetExec(Number number) {
   execs_.erase(number);
 }
 
-// -------------------------------------------------------------------------------------------------- containers
+// --------------------------------------------------------------------------------------------------
+// containers
 
 std::vector<ContainerInfo> KeeperClient::Containers() const {
   MutexLock lock(mu_);
@@ -247,7 +259,8 @@ Result<ContainerExit> KeeperClient::WaitExit(const ContainerId& id, Deadline dea
   MutexLock lock(mu_);
   for (;;) {
     const auto it = containers_.find(id);
-    if (it == containers_.end()) return NotFound("container " + id.str() + " is not known to its keeper");
+    if (it == containers_.end())
+      return NotFound("container " + id.str() + " is not known to its keeper");
     if (it->second.exit) return *it->second.exit;
     if (lost_) return NotFound("container " + id.str() + " was lost with its keeper");
     if (std::chrono::steady_clock::now() >= deadline) {
@@ -261,7 +274,8 @@ Result<ContainerExit> KeeperClient::WaitExit(const ContainerId& id, Deadline dea
   }
 }
 
-// ------------------------------------------------------------------------------------------------ life and death
+// ------------------------------------------------------------------------------------------------
+// life and death
 
 void KeeperClient::ExpectEnd() {
   MutexLock lock(mu_);
@@ -281,13 +295,16 @@ bool KeeperClient::lost() const {
 
 void KeeperClient::Kill() {
   MutexLock lock(mu_);
-  if (pidfd_.fd) (void)syscall(SYS_pidfd_send_signal, pidfd_.fd.get(), SIGKILL, nullptr, 0);  // dead already is fine
+  if (pidfd_.fd)
+    (void)syscall(SYS_pidfd_send_signal, pidfd_.fd.get(), SIGKILL, nullptr,
+                  0);  // dead already is fine
 }
 
 Result<void> KeeperClient::WaitEnd(Deadline deadline) {
   MutexLock lock(mu_);
   while (!lost_) {
-    if (std::chrono::steady_clock::now() >= deadline) return Error(Code::kDeadlineExceeded, "keeper still runs");
+    if (std::chrono::steady_clock::now() >= deadline)
+      return Error(Code::kDeadlineExceeded, "keeper still runs");
     (void)changed_.WaitUntil(mu_, deadline);
   }
   return Ok();
@@ -371,7 +388,8 @@ void KeeperClient::Reconnect() {
   if (!watched) log::Warn("connection to keeper not watched, ignoring", {{"err", watched.error()}});
 }
 
-// --------------------------------------------------------------------------------------------------- receiving
+// ---------------------------------------------------------------------------------------------------
+// receiving
 
 bool KeeperClient::ReceiveAll(std::vector<ContainerExit>& exits) {
   if (!socket_ || !*socket_) return false;
@@ -395,7 +413,8 @@ void KeeperClient::Handle(Received& message, std::vector<ContainerExit>& exits) 
     const auto* event = message.As<keeper::ContainerExited>();
     const auto id = event == nullptr ? std::nullopt : ParseId(event->id, sizeof event->id);
     if (!id) return;
-    ContainerInfo& info = containers_.emplace(*id, ContainerInfo{.id = *id, .exit = {}}).first->second;
+    ContainerInfo& info =
+        containers_.emplace(*id, ContainerInfo{.id = *id, .exit = {}}).first->second;
     info.state = ContainerState::kExited;
     info.pid = -1;
     info.exit = ToExit(*id, event->exit);
@@ -410,7 +429,8 @@ void KeeperClient::Handle(Received& message, std::vector<ContainerExit>& exits) 
     if (event == nullptr || it == execs_.end()) return;
     it->second.exit = ExecExit{.code = event->code, .timed_out = event->timed_out != 0};
     const std::uint64_t one = 1;
-    if (it->second.wake >= 0) (void)!write(it->second.wake, &one, sizeof one);  // an eventfd takes it
+    if (it->second.wake >= 0)
+      (void)!write(it->second.wake, &one, sizeof one);  // an eventfd takes it
     changed_.NotifyAll();
     return;
   }
@@ -418,7 +438,8 @@ void KeeperClient::Handle(Received& message, std::vector<ContainerExit>& exits) 
   if (it == pending_.end()) return;  // whoever asked has given up
   Pending& pending = it->second;
   if (header->type == Type::kContainerState) {
-    if (const auto* state = message.As<keeper::ContainerState>()) HandleState(*state, pending, exits);
+    if (const auto* state = message.As<keeper::ContainerState>())
+      HandleState(*state, pending, exits);
   } else {
     HandleAnswer(message, pending);
   }
@@ -428,10 +449,12 @@ void KeeperClient::Handle(Received& message, std::vector<ContainerExit>& exits) 
   }
 }
 
-void KeeperClient::HandleState(const keeper::ContainerState& state, Pending& pending, std::vector<ContainerExit>& exits) {
+void KeeperClient::HandleState(const keeper::ContainerState& state, Pending& pending,
+                               std::vector<ContainerExit>& exits) {
   if (const auto id = ParseId(state.id, sizeof state.id)) {
     listed_.insert(*id);
-    ContainerInfo& info = containers_.emplace(*id, ContainerInfo{.id = *id, .exit = {}}).first->second;
+    ContainerInfo& info =
+        containers_.emplace(*id, ContainerInfo{.id = *id, .exit = {}}).first->second;
     info.started_at_ns = state.exit.started_at;
     if (state.state == keeper::State::kExited) {
       const bool news = !info.exit && regreeting_.has_value();
@@ -440,7 +463,8 @@ void KeeperClient::HandleState(const keeper::ContainerState& state, Pending& pen
       info.exit = ToExit(*id, state.exit);
       if (news) exits.push_back(*info.exit);
     } else {
-      info.state = state.state == keeper::State::kRunning ? ContainerState::kRunning : ContainerState::kCreated;
+      info.state = state.state == keeper::State::kRunning ? ContainerState::kRunning
+                                                          : ContainerState::kCreated;
       info.pid = state.pid;
     }
   }
@@ -469,10 +493,13 @@ void KeeperClient::HandleAnswer(Received& message, Pending& pending) {
       if (pending.answered) Greeted();
     }
   }
-  if (header->type == Type::kStarted && pending.type == Type::kStartContainer && pending.container) {
+  if (header->type == Type::kStarted && pending.type == Type::kStartContainer &&
+      pending.container) {
     if (const auto* started = message.As<keeper::Started>()) {
       ContainerInfo& info =
-          containers_.emplace(*pending.container, ContainerInfo{.id = *pending.container, .exit = {}}).first->second;
+          containers_
+              .emplace(*pending.container, ContainerInfo{.id = *pending.container, .exit = {}})
+              .first->second;
       if (!info.exit) {
         info.state = ContainerState::kRunning;
         info.pid = started->pid;

@@ -1,8 +1,9 @@
 // The daemon's end of one keeper: its connection, what it said of its containers, and its death.
 //
-// Calls send in the caller's thread and wait on a condition variable; the event loop's thread receives. A connection
-// that breaks while the keeper lives is made again at once: what was under way fails with kUnavailable, and what happened
-// meanwhile is in the list that the keeper greets with.
+// Calls send in the caller's thread and wait on a condition variable; the event loop's thread
+// receives. A connection that breaks while the keeper lives is made again at once: what was under
+// way fails with kUnavailable, and what happened meanwhile is in the list that the keeper greets
+// with.
 #pragma once
 
 #include <atomic>
@@ -15,11 +16,12 @@
 #include <unordered_map>
 #include <vector>
 
-#include "client/event_loop.h"
-#include "client/message.h"
 #include "linnet/base/ids.h"
 #include "linnet/base/mutex.h"
 #include "linnet/runtime/runtime.h"
+
+#include "client/event_loop.h"
+#include "client/message.h"
 
 namespace linnet::runtime {
 
@@ -48,29 +50,36 @@ class KeeperClient : public std::enable_shared_from_this<KeeperClient> {
   using Number = std::uint64_t;
 
   // `connect` makes a new connection to the same keeper.
-  KeeperClient(UniqueFd socket, EventLoop& loop, Callbacks callbacks, std::function<Result<UniqueFd>()> connect);
+  KeeperClient(UniqueFd socket, EventLoop& loop, Callbacks callbacks,
+               std::function<Result<UniqueFd>()> connect);
   KeeperClient(const KeeperClient&) = delete;
   KeeperClient& operator=(const KeeperClient&) = delete;
   ~KeeperClient();
 
-  // Starts receiving. With the pidfd of a keeper that this process started; else it is learned in Greet().
+  // Starts receiving. With the pidfd of a keeper that this process started; else it is learned in
+  // Greet().
   Result<void> Watch(UniqueFd pidfd);
-  // Hello. Returns when the list of containers is known. kFailedPrecondition: an incompatible keeper.
+  // Hello. Returns when the list of containers is known. kFailedPrecondition: an incompatible
+  // keeper.
   Result<void> Greet(Deadline deadline);
   bool pod_is_set_up() const LN_EXCLUDES(mu_);
 
   // Sends without waiting, so that commands can follow each other closely; each needs its Wait().
-  Result<Number> Send(Command command, Deadline deadline, std::optional<ContainerId> container = {}) LN_EXCLUDES(mu_);
+  Result<Number> Send(Command command, Deadline deadline, std::optional<ContainerId> container = {})
+      LN_EXCLUDES(mu_);
   // The answer. Errors: what the keeper reports; kDeadlineExceeded; kUnavailable it is gone.
   Result<Answer> Wait(Number number, Deadline deadline) LN_EXCLUDES(mu_);
-  Result<Answer> Call(Command command, Deadline deadline, std::optional<ContainerId> container = {}) {
+  Result<Answer> Call(Command command, Deadline deadline,
+                      std::optional<ContainerId> container = {}) {
     const Number number = LN_TRY(Send(std::move(command), deadline, std::move(container)));
     return Wait(number, deadline);
   }
 
-  // An exec: Started comes as its answer, the exit here. `wake` (an eventfd or -1) becomes readable with the exit.
+  // An exec: Started comes as its answer, the exit here. `wake` (an eventfd or -1) becomes readable
+  // with the exit.
   Result<Number> SendExec(Command command, FdRef wake, Deadline deadline) LN_EXCLUDES(mu_);
-  // nullopt: it runs still. kUnavailable: the keeper or the connection went, and with it the process.
+  // nullopt: it runs still. kUnavailable: the keeper or the connection went, and with it the
+  // process.
   Result<std::optional<ExecExit>> TakeExecExit(Number number) LN_EXCLUDES(mu_);
   Result<ExecExit> WaitExecExit(Number number, Deadline deadline) LN_EXCLUDES(mu_);
   // Must be called for each SendExec: its `wake` is not touched any more when this returns.
@@ -110,11 +119,13 @@ class KeeperClient : public std::enable_shared_from_this<KeeperClient> {
 
   void OnSocket() LN_EXCLUDES(mu_);
   void OnDeath() LN_EXCLUDES(mu_);
-  // Everything that is there; false: the connection is closed. Exits are collected for the callback.
+  // Everything that is there; false: the connection is closed. Exits are collected for the
+  // callback.
   bool ReceiveAll(std::vector<ContainerExit>& exits) LN_REQUIRES(mu_);
   void Handle(Received& message, std::vector<ContainerExit>& exits) LN_REQUIRES(mu_);
   void HandleAnswer(Received& message, Pending& pending) LN_REQUIRES(mu_);
-  void HandleState(const keeper::ContainerState& state, Pending& pending, std::vector<ContainerExit>& exits) LN_REQUIRES(mu_);
+  void HandleState(const keeper::ContainerState& state, Pending& pending,
+                   std::vector<ContainerExit>& exits) LN_REQUIRES(mu_);
   void Greeted() LN_REQUIRES(mu_);
   void BreakPending() LN_REQUIRES(mu_);
   Result<void> WatchSocket(UniqueFd socket) LN_REQUIRES(mu_);

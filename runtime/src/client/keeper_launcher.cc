@@ -12,21 +12,24 @@
 #include <cerrno>
 #include <cstring>
 
-#include "keeper/protocol.h"
 #include "linnet/base/file.h"
 #include "linnet/base/log.h"
+
+#include "keeper/protocol.h"
 
 namespace linnet::runtime {
 namespace {
 
 constexpr char kSuffix[] = ".sock";
-// Keepers are worth what the daemon is worth. Where the daemon may not lower it, they stay as it is.
+// Keepers are worth what the daemon is worth. Where the daemon may not lower it, they stay as it
+// is.
 constexpr int kOomScoreAdj = -998;
 
 Result<sockaddr_un> Address(const std::string& path) {
   sockaddr_un address{};
   address.sun_family = AF_UNIX;
-  if (path.size() >= sizeof address.sun_path) return InvalidArgument("socket path \"" + path + "\" is too long");
+  if (path.size() >= sizeof address.sun_path)
+    return InvalidArgument("socket path \"" + path + "\" is too long");
   std::memcpy(address.sun_path, path.c_str(), path.size() + 1);
   return address;
 }
@@ -39,20 +42,23 @@ Result<UniqueFd> MakeSocket() {
 
 Result<std::array<UniqueFd, 2>> MakePair() {
   std::array<int, 2> fds{};
-  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds.data()) != 0) return Error::FromErrno(errno, "socketpair");
+  if (socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, fds.data()) != 0)
+    return Error::FromErrno(errno, "socketpair");
   return std::array<UniqueFd, 2>{UniqueFd(fds[0]), UniqueFd(fds[1])};
 }
 
 }  // namespace
 
-Result<std::unique_ptr<KeeperLauncher>> KeeperLauncher::Create(const KeeperLauncherOptions& options, CgroupManager& cgroups) {
+Result<std::unique_ptr<KeeperLauncher>> KeeperLauncher::Create(const KeeperLauncherOptions& options,
+                                                               CgroupManager& cgroups) {
   const std::string program = LN_TRY(ReadFile(options.keeper_path));
   UniqueFd image = LN_TRY(SealedMemfd("linnet-keeper", program, MemfdUse::kExecutable));
   LN_TRY(MakeDirs(options.directory, 0700));
   UniqueFd directory = LN_TRY(OpenDir(options.directory));
   LN_TRY_CTX(cgroups.Make(options.cgroup), "cgroup of keepers");
   CgroupEntry cgroup = LN_TRY_CTX(cgroups.OpenEntry(options.cgroup), "cgroup of keepers");
-  std::unique_ptr<KeeperLauncher> out(new KeeperLauncher(std::move(image), std::move(directory), std::move(cgroup)));
+  std::unique_ptr<KeeperLauncher> out(
+      new KeeperLauncher(std::move(image), std::move(directory), std::move(cgroup)));
   LN_TRY_CTX(out->MakeRootNamespace(), "mount namespace of keepers");
   return out;
 }
@@ -60,8 +66,11 @@ Result<std::unique_ptr<KeeperLauncher>> KeeperLauncher::Create(const KeeperLaunc
 KeeperLauncher::KeeperLauncher(UniqueFd image, UniqueFd directory, CgroupEntry cgroup)
     : image_(std::move(image)), directory_(std::move(directory)), cgroup_(std::move(cgroup)) {}
 
-// Through the descriptor of the directory: the path itself may exceed the 108 bytes of a socket address.
-std::string KeeperLauncher::SocketPath(const PodId& pod) const { return FdPath(directory_) + "/" + pod.str() + kSuffix; }
+// Through the descriptor of the directory: the path itself may exceed the 108 bytes of a socket
+// address.
+std::string KeeperLauncher::SocketPath(const PodId& pod) const {
+  return FdPath(directory_) + "/" + pod.str() + kSuffix;
+}
 
 SpawnSpec KeeperLauncher::BaseSpec() const {
   SpawnSpec spec;
@@ -90,7 +99,8 @@ Result<void> KeeperLauncher::MakeRootNamespace() {
   if (n <= 0 || read(pair[0].get(), &ready, 1) != 1) {
     pair[0].Reset();
     const auto status = process.Wait(deadline);
-    return Internal("linnet-keeper --root failed" + (status ? " with status " + std::to_string(status->code) : std::string()));
+    return Internal("linnet-keeper --root failed" +
+                    (status ? " with status " + std::to_string(status->code) : std::string()));
   }
   root_namespace_ = LN_TRY(Open("/proc/" + std::to_string(process.pid()) + "/ns/mnt", O_RDONLY));
   pair[0].Reset();
@@ -104,12 +114,15 @@ Result<UniqueFd> KeeperLauncher::Listen(const PodId& pod) const {
   // 0600 from the start: the directory admits nobody else in any case.
   (void)fchmod(listener.get(), 0600);
   for (int attempt = 0;; ++attempt) {
-    if (bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) break;
-    if (errno != EADDRINUSE || attempt > 0) return Error::FromErrno(errno, "bind the keeper's socket");
+    if (bind(listener.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
+      break;
+    if (errno != EADDRINUSE || attempt > 0)
+      return Error::FromErrno(errno, "bind the keeper's socket");
     if (Connect(pod)) return AlreadyExists("a keeper of pod " + pod.str() + " runs");
     LN_TRY(RemoveSocket(pod));  // of a dead one
   }
-  if (listen(listener.get(), 8) != 0) return Error::FromErrno(errno, "listen on the keeper's socket");
+  if (listen(listener.get(), 8) != 0)
+    return Error::FromErrno(errno, "listen on the keeper's socket");
   return listener;
 }
 
@@ -118,8 +131,10 @@ Result<KeeperLauncher::Keeper> KeeperLauncher::Start(const PodId& pod) const {
   auto pair = LN_TRY(MakePair());
   SpawnSpec spec = BaseSpec();
   spec.argv = {"linnet-keeper", pod.str()};
-  spec.fds = {{.from = listener, .to = keeper::kListenFd}, {.from = pair[1], .to = keeper::kConnectionFd}};
-  if (root_namespace_) spec.fds.push_back({.from = root_namespace_, .to = keeper::kRootNamespaceFd});
+  spec.fds = {{.from = listener, .to = keeper::kListenFd},
+              {.from = pair[1], .to = keeper::kConnectionFd}};
+  if (root_namespace_)
+    spec.fds.push_back({.from = root_namespace_, .to = keeper::kRootNamespaceFd});
   auto process = Spawn(spec);
   if (!process) {
     (void)RemoveSocket(pod);  // the error that counts is the other one
@@ -135,8 +150,10 @@ Result<KeeperLauncher::Keeper> KeeperLauncher::Start(const PodId& pod) const {
 Result<UniqueFd> KeeperLauncher::Connect(const PodId& pod) const {
   UniqueFd fd = LN_TRY(MakeSocket());
   const sockaddr_un address = LN_TRY(Address(SocketPath(pod)));
-  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0) return fd;
-  if (errno == ENOENT || errno == ECONNREFUSED) return NotFound("pod " + pod.str() + " has no keeper");
+  if (connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) == 0)
+    return fd;
+  if (errno == ENOENT || errno == ECONNREFUSED)
+    return NotFound("pod " + pod.str() + " has no keeper");
   return Error::FromErrno(errno, "connect to the keeper of pod " + pod.str());
 }
 
@@ -149,7 +166,8 @@ bool KeeperLauncher::KillByName(const PodId& pod) const {
     if (name.empty() || name.front() < '1' || name.front() > '9') continue;
     const auto command = ReadFile("/proc/" + name + "/cmdline");
     if (!command || *command != wanted) continue;
-    // Its kernel-side name cannot be chosen by a container: what is executed from our memfd has no other path.
+    // Its kernel-side name cannot be chosen by a container: what is executed from our memfd has no
+    // other path.
     const auto exe = ReadLink("/proc/" + name + "/exe");
     if (!exe || !exe->starts_with("/memfd:linnet-keeper")) continue;
     found = kill(static_cast<pid_t>(std::strtol(name.c_str(), nullptr, 10)), SIGKILL) == 0 || found;

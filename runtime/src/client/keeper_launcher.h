@@ -5,11 +5,12 @@
 #include <string>
 #include <vector>
 
-#include "cgroup/cgroup.h"
 #include "linnet/base/ids.h"
 #include "linnet/base/result.h"
 #include "linnet/base/spawn.h"
 #include "linnet/base/unique_fd.h"
+
+#include "cgroup/cgroup.h"
 
 namespace linnet::runtime {
 
@@ -22,8 +23,10 @@ struct KeeperLauncherOptions {
 // Thread-safe.
 class KeeperLauncher {
  public:
-  // Reads the executable once into a sealed memfd and makes the mount namespace that keepers start from.
-  static Result<std::unique_ptr<KeeperLauncher>> Create(const KeeperLauncherOptions& options, CgroupManager& cgroups);
+  // Reads the executable once into a sealed memfd and makes the mount namespace that keepers start
+  // from.
+  static Result<std::unique_ptr<KeeperLauncher>> Create(const KeeperLauncherOptions& options,
+                                                        CgroupManager& cgroups);
 
   struct Keeper {
     UniqueFd socket;  // the first connection

@@ -14,8 +14,10 @@ namespace {
 Result<void> WaitWritable(FdRef socket, Deadline deadline) {
   for (;;) {
     const auto left = deadline - std::chrono::steady_clock::now();
-    if (left <= left.zero()) return Error(Code::kDeadlineExceeded, "keeper does not read its commands");
-    const auto millis = std::min<std::int64_t>(std::chrono::ceil<std::chrono::milliseconds>(left).count(), 60'000);
+    if (left <= left.zero())
+      return Error(Code::kDeadlineExceeded, "keeper does not read its commands");
+    const auto millis =
+        std::min<std::int64_t>(std::chrono::ceil<std::chrono::milliseconds>(left).count(), 60'000);
     pollfd wait{.fd = socket.get(), .events = POLLOUT, .revents = 0};
     const int n = poll(&wait, 1, static_cast<int>(millis));
     if (n > 0) return Ok();
@@ -23,12 +25,15 @@ Result<void> WaitWritable(FdRef socket, Deadline deadline) {
   }
 }
 
-Result<void> SendOne(FdRef socket, const void* bytes, std::size_t size, std::span<const FdRef> fds, Deadline deadline) {
-  iovec data{.iov_base = const_cast<void*>(bytes), .iov_len = size};  // NOLINT(cppcoreguidelines-pro-type-const-cast): sendmsg reads it
+Result<void> SendOne(FdRef socket, const void* bytes, std::size_t size, std::span<const FdRef> fds,
+                     Deadline deadline) {
+  iovec data{.iov_base = const_cast<void*>(bytes),
+             .iov_len = size};  // NOLINT(cppcoreguidelines-pro-type-const-cast): sendmsg reads it
   msghdr message{};
   message.msg_iov = &data;
   message.msg_iovlen = 1;
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * keeper::kMaxFdsPerMessage)> control;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * keeper::kMaxFdsPerMessage)>
+      control;  // NOLINT(cppcoreguidelines-pro-type-member-init)
   if (!fds.empty()) {
     message.msg_control = control.data();
     message.msg_controllen = CMSG_SPACE(sizeof(int) * fds.size());
@@ -45,7 +50,8 @@ Result<void> SendOne(FdRef socket, const void* bytes, std::size_t size, std::spa
     if (errno != EAGAIN) {
       const int err = errno;
       const Error error = Error::FromErrno(err, "send to keeper");
-      return err == EPIPE || err == ECONNRESET || err == EBADF ? Error(error).As(Code::kUnavailable) : error;
+      return err == EPIPE || err == ECONNRESET || err == EBADF ? Error(error).As(Code::kUnavailable)
+                                                               : error;
     }
     LN_TRY(WaitWritable(socket, deadline));
   }
@@ -61,7 +67,8 @@ Result<void> SendCommand(FdRef socket, Command& command, std::uint64_t number, D
   header.fd_count = static_cast<std::uint32_t>(command.fds.size());
   std::memcpy(command.bytes.data(), &header, sizeof header);
   if (command.fds.size() > keeper::kMaxFds) {
-    return Error(Code::kResourceExhausted, "a command with " + std::to_string(command.fds.size()) + " descriptors");
+    return Error(Code::kResourceExhausted,
+                 "a command with " + std::to_string(command.fds.size()) + " descriptors");
   }
   std::span<const FdRef> fds(command.fds);
   while (fds.size() > keeper::kMaxFdsPerMessage) {
@@ -75,7 +82,8 @@ Result<void> SendCommand(FdRef socket, Command& command, std::uint64_t number, D
 
 ReceiveStatus Receive(FdRef socket, Received& out) {
   constexpr std::size_t kMost = 8;  // descriptors; one is what any answer has
-  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kMost)> control;  // NOLINT(cppcoreguidelines-pro-type-member-init)
+  alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * kMost)>
+      control;  // NOLINT(cppcoreguidelines-pro-type-member-init)
   iovec data{.iov_base = out.bytes, .iov_len = sizeof out.bytes};
   msghdr message{};
   message.msg_iov = &data;

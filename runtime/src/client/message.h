@@ -8,30 +8,33 @@
 #include <type_traits>
 #include <vector>
 
-#include "keeper/protocol.h"
 #include "linnet/base/clock.h"
 #include "linnet/base/file.h"
 #include "linnet/base/result.h"
 #include "linnet/base/unique_fd.h"
 
+#include "keeper/protocol.h"
+
 namespace linnet::runtime {
 
 struct Command {
-  std::string bytes;        // starts with keeper::MessageHeader; `command` is set when it is sent
-  std::vector<FdRef> fds;   // lent until it was sent
-  UniqueFd plan;            // the memfd among them, where the plan did not fit into the message
+  std::string bytes;       // starts with keeper::MessageHeader; `command` is set when it is sent
+  std::vector<FdRef> fds;  // lent until it was sent
+  UniqueFd plan;           // the memfd among them, where the plan did not fit into the message
 };
 
 template <class Message>
 Command MakeCommand(const Message& message) {
   static_assert(std::is_trivially_copyable_v<Message>);
-  return {.bytes = std::string(reinterpret_cast<const char*>(&message), sizeof message), .fds = {}, .plan = {}};
+  return {.bytes = std::string(reinterpret_cast<const char*>(&message), sizeof message),
+          .fds = {},
+          .plan = {}};
 }
 
 // A command that carries a plan, and after it `first` and then `rest`.
 template <class Message>
-Result<Command> MakeCommand(Message message, const std::string& plan, const std::vector<FdRef>& first,
-                            const std::vector<FdRef>& rest) {
+Result<Command> MakeCommand(Message message, const std::string& plan,
+                            const std::vector<FdRef>& first, const std::vector<FdRef>& rest) {
   static_assert(sizeof(Message) % 8 == 0);
   Command out;
   const bool fits = sizeof message + plan.size() <= keeper::kMaxMessage;

@@ -27,9 +27,12 @@ UniqueFd OpenBelow(FdRef dir, const std::string& path, int flags) {
 
 }  // namespace
 
-Result<CgroupFiles> CgroupFiles::Open(CgroupLayout layout) { return CgroupFiles(layout, LN_TRY(OpenHierarchies())); }
+Result<CgroupFiles> CgroupFiles::Open(CgroupLayout layout) {
+  return CgroupFiles(layout, LN_TRY(OpenHierarchies()));
+}
 
-CgroupFiles::CgroupFiles(CgroupLayout layout, Hierarchies hierarchies) : layout_(layout), hierarchies_(std::move(hierarchies)) {
+CgroupFiles::CgroupFiles(CgroupLayout layout, Hierarchies hierarchies)
+    : layout_(layout), hierarchies_(std::move(hierarchies)) {
   if (layout_ == CgroupLayout::kV2) return;
   ControllerSet freezer;
   freezer.Add(Controller::kFreezer);
@@ -50,9 +53,11 @@ const Hierarchy* CgroupFiles::Find(Controller c) const {
 }
 
 UniqueFd CgroupFiles::OpenOomCounter(const std::string& path) const {
-  if (layout_ == CgroupLayout::kV2) return OpenBelow(hierarchies_.v2->dir, path + "/memory.events", O_RDONLY);
+  if (layout_ == CgroupLayout::kV2)
+    return OpenBelow(hierarchies_.v2->dir, path + "/memory.events", O_RDONLY);
   const Hierarchy* memory = Find(Controller::kMemory);
-  return memory == nullptr ? UniqueFd() : OpenBelow(memory->dir, path + "/memory.oom_control", O_RDONLY);
+  return memory == nullptr ? UniqueFd()
+                           : OpenBelow(memory->dir, path + "/memory.oom_control", O_RDONLY);
 }
 
 UniqueFd CgroupFiles::OpenFreezer(const std::string& path) const {

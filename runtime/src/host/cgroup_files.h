@@ -1,12 +1,14 @@
-// Files of a cgroup that a keeper is given besides the way in, and how a container's /sys/fs/cgroup is put together.
+// Files of a cgroup that a keeper is given besides the way in, and how a container's /sys/fs/cgroup
+// is put together.
 #pragma once
 
 #include <string>
 
-#include "cgroup/cgroup.h"
-#include "cgroup/hierarchy.h"
 #include "linnet/base/result.h"
 #include "linnet/base/unique_fd.h"
+
+#include "cgroup/cgroup.h"
+#include "cgroup/hierarchy.h"
 
 namespace linnet::runtime {
 

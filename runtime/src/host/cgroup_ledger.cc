@@ -15,14 +15,17 @@ Result<CgroupLedger> CgroupLedger::Open(const std::string& directory) {
   return CgroupLedger(LN_TRY(OpenDir(directory)));
 }
 
-Result<void> CgroupLedger::Note(const PodId& pod, const std::string& name, const std::string& cgroup) const {
+Result<void> CgroupLedger::Note(const PodId& pod, const std::string& name,
+                                const std::string& cgroup) const {
   const std::string path = JoinPath(pod.str(), name);
-  if (symlinkat(cgroup.c_str(), directory_.get(), path.c_str()) == 0 || errno == EEXIST) return Ok();
+  if (symlinkat(cgroup.c_str(), directory_.get(), path.c_str()) == 0 || errno == EEXIST)
+    return Ok();
   if (errno != ENOENT) return Error::FromErrno(errno, "note cgroup " + cgroup);
   if (mkdirat(directory_.get(), pod.str().c_str(), 0700) != 0 && errno != EEXIST) {
     return Error::FromErrno(errno, "note cgroup " + cgroup);
   }
-  if (symlinkat(cgroup.c_str(), directory_.get(), path.c_str()) == 0 || errno == EEXIST) return Ok();
+  if (symlinkat(cgroup.c_str(), directory_.get(), path.c_str()) == 0 || errno == EEXIST)
+    return Ok();
   return Error::FromErrno(errno, "note cgroup " + cgroup);
 }
 
@@ -33,7 +36,8 @@ Result<void> CgroupLedger::Forget(const PodId& pod, const std::string& name) con
 }
 
 Result<void> CgroupLedger::ForgetPod(const PodId& pod) const {
-  if (unlinkat(directory_.get(), pod.str().c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT) return Ok();
+  if (unlinkat(directory_.get(), pod.str().c_str(), AT_REMOVEDIR) == 0 || errno == ENOENT)
+    return Ok();
   return RemoveAllAt(directory_, pod.str());
 }
 

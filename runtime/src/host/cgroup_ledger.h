@@ -1,6 +1,7 @@
-// Which cgroups below a parent that a client made are a pod's: such a parent may hold those of others, and their names
-// say nothing of the pod. One link per cgroup, <directory>/<pod>/<name> → path: as short-lived as the cgroups themselves,
-// and there before they are. Pods below the daemon's own cgroup need none.
+// Which cgroups below a parent that a client made are a pod's: such a parent may hold those of
+// others, and their names say nothing of the pod. One link per cgroup, <directory>/<pod>/<name> →
+// path: as short-lived as the cgroups themselves, and there before they are. Pods below the
+// daemon's own cgroup need none.
 #pragma once
 
 #include <string>

@@ -16,7 +16,8 @@ namespace {
 bool HasMountSetattr() {
   mount_attr attributes{};
   // A bad descriptor: EBADF where the system call exists.
-  return syscall(SYS_mount_setattr, -1, "", AT_EMPTY_PATH, &attributes, sizeof attributes) == 0 || errno != ENOSYS;
+  return syscall(SYS_mount_setattr, -1, "", AT_EMPTY_PATH, &attributes, sizeof attributes) == 0 ||
+         errno != ENOSYS;
 }
 
 bool Says(const char* path, char wanted) {

@@ -1,8 +1,9 @@
 // What this kernel can do.
 #pragma once
 
-#include "cgroup/cgroup.h"
 #include "linnet/runtime/runtime.h"
+
+#include "cgroup/cgroup.h"
 
 namespace linnet::runtime {
 

@@ -21,14 +21,15 @@ constexpr unsigned AT_RECURSIVE = 0x8000;
 #endif
 
 Result<UniqueFd> CloneTree(FdRef at, const std::string& path, unsigned flags) {
-  UniqueFd fd(static_cast<int>(syscall(SYS_open_tree, at.get(), path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | flags)));
+  UniqueFd fd(static_cast<int>(
+      syscall(SYS_open_tree, at.get(), path.c_str(), OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | flags)));
   if (!fd) return Error::FromErrno(errno, "open_tree " + path);
   return fd;
 }
 
 Result<UniqueFd> CloneTreeOf(FdRef fd, const std::string& path, unsigned flags) {
-  UniqueFd tree(static_cast<int>(
-      syscall(SYS_open_tree, fd.get(), "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | flags)));
+  UniqueFd tree(static_cast<int>(syscall(
+      SYS_open_tree, fd.get(), "", OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | AT_EMPTY_PATH | flags)));
   if (!tree) return Error::FromErrno(errno, "open_tree " + path);
   return tree;
 }
@@ -41,12 +42,14 @@ Result<UniqueFd> OpenBindSource(const std::string& source, const std::string& po
   const std::string path = CleanPath(source);
   if (pod_dir.size() > 1 && IsBelow(path, pod_dir)) {
     const UniqueFd dir = LN_TRY(Open(pod_dir, O_PATH | O_DIRECTORY));
-    return OpenAt2(dir, path.substr(pod_dir.size() + 1), O_PATH, 0, RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH);
+    return OpenAt2(dir, path.substr(pod_dir.size() + 1), O_PATH, 0,
+                   RESOLVE_NO_SYMLINKS | RESOLVE_BENEATH);
   }
   return OpenAt2(FdRef::Cwd(), path, O_PATH, 0, RESOLVE_NO_SYMLINKS);
 }
 
-// ------------------------------------------------------------------------------------------------------ layers
+// ------------------------------------------------------------------------------------------------------
+// layers
 
 struct MountId {
   std::uint64_t id = 0;
@@ -60,8 +63,10 @@ Result<MountId> MountOf(const std::string& path) {
   return MountId{.id = info.stx_mnt_id, .directory = S_ISDIR(info.stx_mode)};
 }
 
-// Directories of one mount share a clone of their common parent: one descriptor, however many layers.
-Result<std::vector<plan::TreePath>> ShareTree(const std::vector<std::string>& paths, std::vector<UniqueFd>& owned) {
+// Directories of one mount share a clone of their common parent: one descriptor, however many
+// layers.
+Result<std::vector<plan::TreePath>> ShareTree(const std::vector<std::string>& paths,
+                                              std::vector<UniqueFd>& owned) {
   std::vector<std::string> clean;
   clean.reserve(paths.size());
   for (const std::string& path : paths) clean.push_back(CleanPath(path));
@@ -112,7 +117,8 @@ Result<void> OpenRoot(const RootFs& root, const oci::Spec& spec, Sources& out) {
       }
     }
   }
-  const std::vector<plan::TreePath> writable = LN_TRY(ShareTree({root.upper_dir, root.work_dir}, out.owned));
+  const std::vector<plan::TreePath> writable =
+      LN_TRY(ShareTree({root.upper_dir, root.work_dir}, out.owned));
   if (writable[0].tree.get() != writable[1].tree.get()) {
     return InvalidArgument("rootfs: upper and work directory are on different mounts");
   }
@@ -121,21 +127,25 @@ Result<void> OpenRoot(const RootFs& root, const oci::Spec& spec, Sources& out) {
   return Ok();
 }
 
-// ----------------------------------------------------------------------------------------------------- devices
+// -----------------------------------------------------------------------------------------------------
+// devices
 
 bool IsNode(const std::string& path, mode_t type, dev_t number) {
   struct stat info {};
-  return stat(path.c_str(), &info) == 0 && (info.st_mode & S_IFMT) == type && info.st_rdev == number;
+  return stat(path.c_str(), &info) == 0 && (info.st_mode & S_IFMT) == type &&
+         info.st_rdev == number;
 }
 
 // The host's node of a device: at the container's path, or where the kernel's name for it says.
 Result<std::string> HostNode(const oci::Device& device) {
   const bool block = device.type == "b";
-  const dev_t number = makedev(static_cast<unsigned>(device.major), static_cast<unsigned>(device.minor));
+  const dev_t number =
+      makedev(static_cast<unsigned>(device.major), static_cast<unsigned>(device.minor));
   const mode_t type = block ? S_IFBLK : S_IFCHR;
   if (IsNode(device.path, type, number)) return device.path;
-  const std::string uevent = "/sys/dev/" + std::string(block ? "block/" : "char/") + std::to_string(device.major) + ":" +
-                             std::to_string(device.minor) + "/uevent";
+  const std::string uevent = "/sys/dev/" + std::string(block ? "block/" : "char/") +
+                             std::to_string(device.major) + ":" + std::to_string(device.minor) +
+                             "/uevent";
   if (const auto text = ReadFile(uevent)) {
     for (const std::string& line : Split(*text, '\n')) {
       if (!line.starts_with("DEVNAME=")) continue;
@@ -143,7 +153,8 @@ Result<std::string> HostNode(const oci::Device& device) {
       if (IsNode(path, type, number)) return path;
     }
   }
-  return NotFound("the host has no node of device " + std::to_string(device.major) + ":" + std::to_string(device.minor));
+  return NotFound("the host has no node of device " + std::to_string(device.major) + ":" +
+                  std::to_string(device.minor));
 }
 
 // mknod is refused in a user namespace: nodes are bound from the host.
@@ -171,7 +182,8 @@ std::string CommonParent(const std::vector<std::string>& paths) {
   return common;
 }
 
-Result<Sources> OpenSources(const ContainerSpec& spec, const std::vector<plan::ParsedMount>& mounts) {
+Result<Sources> OpenSources(const ContainerSpec& spec,
+                            const std::vector<plan::ParsedMount>& mounts) {
   Sources out;
   LN_TRY_CTX(OpenRoot(spec.rootfs, spec.spec, out), "root file system");
   const std::string pod_dir = Dirname(Dirname(CleanPath(spec.directory)));
@@ -183,7 +195,8 @@ Result<Sources> OpenSources(const ContainerSpec& spec, const std::vector<plan::P
     }
     const std::string field = "mounts[" + std::to_string(i) + "].source";
     const UniqueFd source = LN_TRY_CTX(OpenBindSource(mount.source, pod_dir), field);
-    out.owned.push_back(LN_TRY_CTX(CloneTreeOf(source, mount.source, mount.recursive ? AT_RECURSIVE : 0U), field));
+    out.owned.push_back(
+        LN_TRY_CTX(CloneTreeOf(source, mount.source, mount.recursive ? AT_RECURSIVE : 0U), field));
     out.mount_trees.push_back(out.owned.back());
   }
   if (!spec.spec.uid_mappings.empty()) LN_TRY(OpenDevices(spec.spec.devices, out));

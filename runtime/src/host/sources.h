@@ -7,6 +7,7 @@
 #include "linnet/base/result.h"
 #include "linnet/base/unique_fd.h"
 #include "linnet/runtime/runtime.h"
+
 #include "plan/build.h"
 #include "plan/mounts.h"
 
@@ -20,12 +21,14 @@ struct Sources {
   plan::TreePath upper, work, plain;
 };
 
-// Each as a detached mount (open_tree with OPEN_TREE_CLONE), which keeps the propagation of its source. Makes the upper
-// and work directories. A bind's source is opened without following links: it was resolved when the container was
-// created, and what a container may have put there since is not obeyed. Links above the pod's own directory (two levels
-// above `spec.directory`) are followed for what is below it: nobody but the daemon writes there.
-// Errors name the field: "mounts[3].source: …".
-Result<Sources> OpenSources(const ContainerSpec& spec, const std::vector<plan::ParsedMount>& mounts);
+// Each as a detached mount (open_tree with OPEN_TREE_CLONE), which keeps the propagation of its
+// source. Makes the upper and work directories. A bind's source is opened without following links:
+// it was resolved when the container was created, and what a container may have put there since is
+// not obeyed. Links above the pod's own directory (two levels above `spec.directory`) are followed
+// for what is below it: nobody but the daemon writes there. Errors name the field:
+// "mounts[3].source: …".
+Result<Sources> OpenSources(const ContainerSpec& spec,
+                            const std::vector<plan::ParsedMount>& mounts);
 
 // The deepest directory that is above (or equal to) all of them. Absolute, clean paths; not empty.
 std::string CommonParent(const std::vector<std::string>& paths);

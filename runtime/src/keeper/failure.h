@@ -4,8 +4,9 @@
 #include <string>
 #include <string_view>
 
-#include "keeper/protocol.h"
 #include "linnet/base/result.h"
+
+#include "keeper/protocol.h"
 
 namespace linnet::runtime::keeper {
 

@@ -7,6 +7,7 @@
 #include <array>
 
 #include "linnet/base/file.h"
+
 #include "plan/process.h"
 #include "plan/sysctls.h"
 
@@ -31,13 +32,15 @@ Result<std::vector<IdMap>> AddMap(const std::vector<oci::IdMapping>& mappings, c
   bool has_root = false;
   for (const oci::IdMapping& m : mappings) {
     const std::uint64_t end = std::uint64_t{1} << 32;
-    if (m.size == 0 || std::uint64_t{m.host_id} + m.size > end || std::uint64_t{m.container_id} + m.size > end) {
+    if (m.size == 0 || std::uint64_t{m.host_id} + m.size > end ||
+        std::uint64_t{m.container_id} + m.size > end) {
       return InvalidArgument(std::string(field) + ": empty, or beyond 32 bits");
     }
     has_root = has_root || m.container_id == 0;
     out.push_back({.container = m.container_id, .host = m.host_id, .size = m.size});
   }
-  if (!has_root) return InvalidArgument(std::string(field) + ": id 0 of the container is not mapped");
+  if (!has_root)
+    return InvalidArgument(std::string(field) + ": id 0 of the container is not mapped");
   return out;
 }
 
@@ -56,10 +59,12 @@ PidMode ToPidMode(NamespaceMode mode) {
 }
 
 bool HasNamespace(const oci::Spec& spec, std::string_view type) {
-  return std::any_of(spec.namespaces.begin(), spec.namespaces.end(), [&](const oci::Namespace& n) { return n.type == type; });
+  return std::any_of(spec.namespaces.begin(), spec.namespaces.end(),
+                     [&](const oci::Namespace& n) { return n.type == type; });
 }
 
-// ---------------------------------------------------------------------------------------------- operations
+// ----------------------------------------------------------------------------------------------
+// operations
 
 void AddMounts(const ContainerInput& in, Writer& writer, std::vector<Op>& ops) {
   for (std::size_t i = 0; i < in.mounts.size(); ++i) {
@@ -120,11 +125,12 @@ Result<void> AddDevices(const ContainerInput& in, Writer& writer, std::vector<Op
 }
 
 void AddLinks(Writer& writer, std::vector<Op>& ops) {
-  constexpr std::array<std::pair<const char*, const char*>, 5> kLinks = {{{"/dev/fd", "/proc/self/fd"},
-                                                                          {"/dev/stdin", "/proc/self/fd/0"},
-                                                                          {"/dev/stdout", "/proc/self/fd/1"},
-                                                                          {"/dev/stderr", "/proc/self/fd/2"},
-                                                                          {"/dev/ptmx", "pts/ptmx"}}};
+  constexpr std::array<std::pair<const char*, const char*>, 5> kLinks = {
+      {{"/dev/fd", "/proc/self/fd"},
+       {"/dev/stdin", "/proc/self/fd/0"},
+       {"/dev/stdout", "/proc/self/fd/1"},
+       {"/dev/stderr", "/proc/self/fd/2"},
+       {"/dev/ptmx", "pts/ptmx"}}};
   for (const auto& [path, text] : kLinks) {
     Op op;
     op.kind = OpKind::kSymlink;
@@ -149,11 +155,12 @@ Result<void> AddSysctls(const oci::Spec& spec, Writer& writer, std::vector<Op>& 
   return Ok();
 }
 
-Result<void> AddPaths(const std::vector<std::string>& paths, OpKind kind, const char* field, Writer& writer,
-                      std::vector<Op>& ops) {
+Result<void> AddPaths(const std::vector<std::string>& paths, OpKind kind, const char* field,
+                      Writer& writer, std::vector<Op>& ops) {
   for (std::size_t i = 0; i < paths.size(); ++i) {
     if (paths[i].empty() || paths[i].front() != '/') {
-      return InvalidArgument(std::string(field) + "[" + std::to_string(i) + "]: \"" + paths[i] + "\" is not an absolute path");
+      return InvalidArgument(std::string(field) + "[" + std::to_string(i) + "]: \"" + paths[i] +
+                             "\" is not an absolute path");
     }
     Op op;
     op.kind = kind;
@@ -166,11 +173,13 @@ Result<void> AddPaths(const std::vector<std::string>& paths, OpKind kind, const 
 Result<List> AddOps(const ContainerInput& in, Writer& writer) {
   const oci::Spec& spec = in.spec.spec;
   std::vector<Op> ops;
-  ops.reserve(in.mounts.size() + spec.devices.size() + spec.masked_paths.size() + spec.readonly_paths.size() + 8);
+  ops.reserve(in.mounts.size() + spec.devices.size() + spec.masked_paths.size() +
+              spec.readonly_paths.size() + 8);
   AddMounts(in, writer, ops);
   // A /dev that comes from the host is taken as it is.
-  const bool host_dev = std::any_of(in.mounts.begin(), in.mounts.end(),
-                                    [](const ParsedMount& m) { return m.kind == OpKind::kBind && m.target == "/dev"; });
+  const bool host_dev = std::any_of(in.mounts.begin(), in.mounts.end(), [](const ParsedMount& m) {
+    return m.kind == OpKind::kBind && m.target == "/dev";
+  });
   if (!host_dev) {
     LN_TRY(AddDevices(in, writer, ops));
     AddLinks(writer, ops);
@@ -181,7 +190,8 @@ Result<List> AddOps(const ContainerInput& in, Writer& writer) {
   return writer.Items(ops);
 }
 
-// ---------------------------------------------------------------------------------------------------- root
+// ----------------------------------------------------------------------------------------------------
+// root
 
 Directory AddDirectory(const TreePath& path, std::uint32_t flags, Writer& writer) {
   Directory out;
@@ -193,7 +203,8 @@ Directory AddDirectory(const TreePath& path, std::uint32_t flags, Writer& writer
 }
 
 void AddRoot(const ContainerInput& in, Writer& writer, ContainerPlan& plan) {
-  const std::uint32_t flags = in.spec.spec.uid_mappings.empty() ? 0 : static_cast<std::uint32_t>(kDirectoryIdmap);
+  const std::uint32_t flags =
+      in.spec.spec.uid_mappings.empty() ? 0 : static_cast<std::uint32_t>(kDirectoryIdmap);
   if (in.plain.tree.valid()) {
     plan.plain = AddDirectory(in.plain, flags, writer);
     return;
@@ -208,31 +219,38 @@ void AddRoot(const ContainerInput& in, Writer& writer, ContainerPlan& plan) {
     return trees.back().second;
   };
   const auto add = [&](const TreePath& path, std::uint32_t with) {
-    return path.tree.valid() ? Directory{.tree = index_of(path.tree), .flags = with, .path = writer.Add(path.path)}
+    return path.tree.valid() ? Directory{.tree = index_of(path.tree),
+                                         .flags = with,
+                                         .path = writer.Add(path.path)}
                              : Directory{};
   };
   std::vector<Directory> lower;
   lower.reserve(in.lower.size());
   for (const TreePath& layer : in.lower) lower.push_back(add(layer, flags));
   plan.lower = writer.Items(lower);
-  // What is written has the ids of the host: whoever mounts the overlay (the host's root) could make nothing in an upper
-  // directory that is mapped.
+  // What is written has the ids of the host: whoever mounts the overlay (the host's root) could
+  // make nothing in an upper directory that is mapped.
   plan.upper = add(in.upper, 0);
   plan.work = add(in.work, 0);
 }
 
-// The processes of a container see the ids of its pod's user namespace; a mount with other mappings needs one of its own.
+// The processes of a container see the ids of its pod's user namespace; a mount with other mappings
+// needs one of its own.
 Result<void> CheckMappings(const oci::Spec& spec) {
   const auto same = [](const std::vector<oci::IdMapping>& a, const std::vector<oci::IdMapping>& b) {
-    return std::equal(a.begin(), a.end(), b.begin(), b.end(), [](const oci::IdMapping& x, const oci::IdMapping& y) {
-      return x.container_id == y.container_id && x.host_id == y.host_id && x.size == y.size;
-    });
+    return std::equal(a.begin(), a.end(), b.begin(), b.end(),
+                      [](const oci::IdMapping& x, const oci::IdMapping& y) {
+                        return x.container_id == y.container_id && x.host_id == y.host_id &&
+                               x.size == y.size;
+                      });
   };
   for (std::size_t i = 0; i < spec.mounts.size(); ++i) {
     const oci::Mount& mount = spec.mounts[i];
     if (mount.uid_mappings.empty() && mount.gid_mappings.empty()) continue;
-    if (same(mount.uid_mappings, spec.uid_mappings) && same(mount.gid_mappings, spec.gid_mappings)) continue;
-    return Error(Code::kUnimplemented, "mounts[" + std::to_string(i) + "]: id mappings that are not those of the pod");
+    if (same(mount.uid_mappings, spec.uid_mappings) && same(mount.gid_mappings, spec.gid_mappings))
+      continue;
+    return Error(Code::kUnimplemented,
+                 "mounts[" + std::to_string(i) + "]: id mappings that are not those of the pod");
   }
   return Ok();
 }
@@ -265,7 +283,8 @@ Result<std::string> BuildPod(const PodInput& input, Writer& writer) {
     }
   }
   if (own.uts) {
-    if (spec.hostname.size() > kMaxHostname) return InvalidArgument("hostname: longer than 64 characters");
+    if (spec.hostname.size() > kMaxHostname)
+      return InvalidArgument("hostname: longer than 64 characters");
     plan.hostname = writer.Add(spec.hostname);
   }
   std::vector<Setting> settings;
@@ -284,7 +303,8 @@ Result<std::vector<ParsedMount>> ParseMounts(const oci::Spec& spec) {
   for (std::size_t i = 0; i < spec.mounts.size(); ++i) {
     out.push_back(LN_TRY(ParseMount(spec.mounts[i], "mounts[" + std::to_string(i) + "]")));
     if (out.back().idmap && spec.uid_mappings.empty()) {
-      return InvalidArgument("mounts[" + std::to_string(i) + "]: id mappings need a pod with a user namespace");
+      return InvalidArgument("mounts[" + std::to_string(i) +
+                             "]: id mappings need a pod with a user namespace");
     }
   }
   LN_TRY(CheckMappings(spec));
@@ -307,7 +327,8 @@ Result<std::string> BuildContainer(const ContainerInput& in, Writer& writer) {
     if (!in.spec.pid_target) return InvalidArgument("pid_target: missing");
     plan.pid_target = writer.Add(in.spec.pid_target->str());
   }
-  plan.root_propagation = LN_TRY(ParsePropagation(spec.rootfs_propagation, "linux.rootfsPropagation"));
+  plan.root_propagation =
+      LN_TRY(ParsePropagation(spec.rootfs_propagation, "linux.rootfsPropagation"));
   AddRoot(in, writer, plan);
   plan.ops = LN_TRY(AddOps(in, writer));
   plan.cgroup = AddCgroup(in.cgroup, writer);

@@ -1,5 +1,6 @@
-// From specs to launch plans. Pure: what is named by descriptor was opened before (host/sources.h), what depends on
-// the machine comes as data, so the same code answers CheckContainer (with placeholders for descriptors).
+// From specs to launch plans. Pure: what is named by descriptor was opened before (host/sources.h),
+// what depends on the machine comes as data, so the same code answers CheckContainer (with
+// placeholders for descriptors).
 #pragma once
 
 #include <cstdint>
@@ -9,6 +10,7 @@
 #include "linnet/base/result.h"
 #include "linnet/base/unique_fd.h"
 #include "linnet/runtime/runtime.h"
+
 #include "plan/mounts.h"
 #include "plan/plan.h"
 #include "plan/writer.h"
@@ -24,7 +26,8 @@ struct PodInput {
   const PodSpec& spec;
   CgroupInput cgroup;  // of the holder
 };
-// Errors: kInvalidArgument naming the field (a sysctl that is not the pod's own, host name, mappings).
+// Errors: kInvalidArgument naming the field (a sysctl that is not the pod's own, host name,
+// mappings).
 Result<std::string> BuildPod(const PodInput& input, Writer& writer);
 
 // A directory of the host: `path` below the detached mount `tree` ("": its root).
@@ -51,7 +54,8 @@ Result<std::string> BuildContainer(const ContainerInput& input, Writer& writer);
 
 Result<std::string> BuildExec(const oci::Process& process, Writer& writer);
 
-// The same checks without anything opened. Errors: kInvalidArgument naming the field; kUnimplemented.
+// The same checks without anything opened. Errors: kInvalidArgument naming the field;
+// kUnimplemented.
 Result<void> CheckContainerSpec(const ContainerSpec& spec);
 
 }  // namespace linnet::runtime::plan

@@ -29,17 +29,18 @@ constexpr Attribute kAttributes[] = {
     {"strictatime", MOUNT_ATTR_STRICTATIME, MOUNT_ATTR__ATIME},
 };
 // The kernel's default for a new mount; for a bind: leave it as the source has it.
-constexpr std::string_view kNeutral[] = {"rw",       "suid",      "dev",       "exec",          "diratime", "symfollow",
-                                         "defaults", "atime",     "norelatime", "nostrictatime"};
+constexpr std::string_view kNeutral[] = {"rw",         "suid",         "dev",      "exec",
+                                         "diratime",   "symfollow",    "defaults", "atime",
+                                         "norelatime", "nostrictatime"};
 
 struct PropagationName {
   std::string_view name;
   Propagation value;
 };
 constexpr PropagationName kPropagations[] = {
-    {"private", Propagation::kPrivate},   {"rprivate", Propagation::kRprivate},
-    {"slave", Propagation::kSlave},       {"rslave", Propagation::kRslave},
-    {"shared", Propagation::kShared},     {"rshared", Propagation::kRshared},
+    {"private", Propagation::kPrivate},       {"rprivate", Propagation::kRprivate},
+    {"slave", Propagation::kSlave},           {"rslave", Propagation::kRslave},
+    {"shared", Propagation::kShared},         {"rshared", Propagation::kRshared},
     {"unbindable", Propagation::kUnbindable}, {"runbindable", Propagation::kRunbindable},
 };
 
@@ -57,7 +58,9 @@ const Attribute* FindAttribute(std::string_view name) {
   return nullptr;
 }
 
-bool IsNeutral(std::string_view name) { return std::find(std::begin(kNeutral), std::end(kNeutral), name) != std::end(kNeutral); }
+bool IsNeutral(std::string_view name) {
+  return std::find(std::begin(kNeutral), std::end(kNeutral), name) != std::end(kNeutral);
+}
 
 bool Has(const oci::Mount& mount, std::string_view option) {
   return std::find(mount.options.begin(), mount.options.end(), option) != mount.options.end();
@@ -104,35 +107,41 @@ Result<Propagation> ParsePropagation(const std::string& text, const std::string&
 Result<ParsedMount> ParseMount(const oci::Mount& mount, const std::string& field) {
   ParsedMount out;
   if (mount.destination.empty() || mount.destination.front() != '/') {
-    return InvalidArgument(field + ".destination: \"" + mount.destination + "\" is not an absolute path");
+    return InvalidArgument(field + ".destination: \"" + mount.destination +
+                           "\" is not an absolute path");
   }
   out.target = CleanPath(mount.destination);
-  if (out.target == "/") return InvalidArgument(field + ".destination: the root cannot be mounted over");
+  if (out.target == "/")
+    return InvalidArgument(field + ".destination: the root cannot be mounted over");
   out.kind = KindOf(mount, out.target);
   out.type = mount.type;
   out.source = mount.source;
   out.recursive = Has(mount, "rbind") || (out.kind == OpKind::kBind && !Has(mount, "bind"));
-  out.idmap = !mount.uid_mappings.empty() || !mount.gid_mappings.empty() || Has(mount, "idmap") || Has(mount, "ridmap");
+  out.idmap = !mount.uid_mappings.empty() || !mount.gid_mappings.empty() || Has(mount, "idmap") ||
+              Has(mount, "ridmap");
   if (out.kind == OpKind::kBind && (out.source.empty() || out.source.front() != '/')) {
     return InvalidArgument(field + ".source: \"" + out.source + "\" is not an absolute path");
   }
   if (out.kind != OpKind::kBind && out.idmap) {
     return Error(Code::kUnimplemented, field + ": id mappings of a " + out.type + " mount");
   }
-  if (out.kind == OpKind::kMount && out.type.empty()) return InvalidArgument(field + ".type: must not be empty");
+  if (out.kind == OpKind::kMount && out.type.empty())
+    return InvalidArgument(field + ".type: must not be empty");
 
   for (const std::string& option : mount.options) {
     if (option == "bind" || option == "rbind" || option == "idmap" || option == "ridmap") continue;
     if (option == "tmpcopyup") return Error(Code::kUnimplemented, field + ".options: tmpcopyup");
     if (Apply(option, out)) continue;
-    if (out.kind == OpKind::kBind) return InvalidArgument(field + ".options: unknown option \"" + option + "\"");
+    if (out.kind == OpKind::kBind)
+      return InvalidArgument(field + ".options: unknown option \"" + option + "\"");
     if (!out.data.empty()) out.data += ',';
     out.data += option;
   }
-  const bool spreads = out.propagation == Propagation::kShared || out.propagation == Propagation::kRshared ||
-                       out.propagation == Propagation::kSlave || out.propagation == Propagation::kRslave;
-  // What is mounted later would arrive writable. Nobody asks for it but linnet itself, to show the host's /sys in a user
-  // namespace, where nothing is mounted later that a container could write.
+  const bool spreads =
+      out.propagation == Propagation::kShared || out.propagation == Propagation::kRshared ||
+      out.propagation == Propagation::kSlave || out.propagation == Propagation::kRslave;
+  // What is mounted later would arrive writable. Nobody asks for it but linnet itself, to show the
+  // host's /sys in a user namespace, where nothing is mounted later that a container could write.
   if ((out.rattr_set & MOUNT_ATTR_RDONLY) != 0 && spreads && mount.source != "/sys") {
     return InvalidArgument(field + ": recursive read-only needs propagation private");
   }

@@ -7,6 +7,7 @@
 
 #include "linnet/base/result.h"
 #include "linnet/oci/runtime_spec.h"
+
 #include "plan/plan.h"
 
 namespace linnet::runtime::plan {
@@ -20,10 +21,11 @@ struct ParsedMount {
   Propagation propagation = Propagation::kUnset;
 };
 
-// `field` starts the errors: "mounts[3]". Errors: kInvalidArgument (an option that a bind does not know, recursive
-// read-only with a propagation that it contradicts), kUnimplemented (tmpcopyup).
+// `field` starts the errors: "mounts[3]". Errors: kInvalidArgument (an option that a bind does not
+// know, recursive read-only with a propagation that it contradicts), kUnimplemented (tmpcopyup).
 //
-// "rw", "suid", "exec", "dev" of a bind take nothing away: what the host mounted read-only stays so.
+// "rw", "suid", "exec", "dev" of a bind take nothing away: what the host mounted read-only stays
+// so.
 Result<ParsedMount> ParseMount(const oci::Mount& mount, const std::string& field);
 
 // Of the root file system: "", "private", "rslave", …

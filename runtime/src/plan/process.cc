@@ -15,11 +15,21 @@ struct LimitName {
   std::uint32_t resource;
 };
 constexpr LimitName kLimits[] = {
-    {"RLIMIT_AS", RLIMIT_AS},           {"RLIMIT_CORE", RLIMIT_CORE},     {"RLIMIT_CPU", RLIMIT_CPU},
-    {"RLIMIT_DATA", RLIMIT_DATA},       {"RLIMIT_FSIZE", RLIMIT_FSIZE},   {"RLIMIT_LOCKS", RLIMIT_LOCKS},
-    {"RLIMIT_MEMLOCK", RLIMIT_MEMLOCK}, {"RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE}, {"RLIMIT_NICE", RLIMIT_NICE},
-    {"RLIMIT_NOFILE", RLIMIT_NOFILE},   {"RLIMIT_NPROC", RLIMIT_NPROC},   {"RLIMIT_RSS", RLIMIT_RSS},
-    {"RLIMIT_RTPRIO", RLIMIT_RTPRIO},   {"RLIMIT_RTTIME", RLIMIT_RTTIME}, {"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING},
+    {"RLIMIT_AS", RLIMIT_AS},
+    {"RLIMIT_CORE", RLIMIT_CORE},
+    {"RLIMIT_CPU", RLIMIT_CPU},
+    {"RLIMIT_DATA", RLIMIT_DATA},
+    {"RLIMIT_FSIZE", RLIMIT_FSIZE},
+    {"RLIMIT_LOCKS", RLIMIT_LOCKS},
+    {"RLIMIT_MEMLOCK", RLIMIT_MEMLOCK},
+    {"RLIMIT_MSGQUEUE", RLIMIT_MSGQUEUE},
+    {"RLIMIT_NICE", RLIMIT_NICE},
+    {"RLIMIT_NOFILE", RLIMIT_NOFILE},
+    {"RLIMIT_NPROC", RLIMIT_NPROC},
+    {"RLIMIT_RSS", RLIMIT_RSS},
+    {"RLIMIT_RTPRIO", RLIMIT_RTPRIO},
+    {"RLIMIT_RTTIME", RLIMIT_RTTIME},
+    {"RLIMIT_SIGPENDING", RLIMIT_SIGPENDING},
     {"RLIMIT_STACK", RLIMIT_STACK},
 };
 
@@ -33,7 +43,8 @@ Result<std::vector<Rlimit>> Limits(const std::vector<oci::Rlimit>& limits) {
       if (known.name == limit.type) resource = known.resource;
     }
     if (!resource) return InvalidArgument(field + ".type: unknown limit \"" + limit.type + "\"");
-    if (limit.soft > limit.hard) return InvalidArgument(field + ": the soft limit exceeds the hard one");
+    if (limit.soft > limit.hard)
+      return InvalidArgument(field + ": the soft limit exceeds the hard one");
     out.push_back({.resource = *resource, .soft = limit.soft, .hard = limit.hard});
   }
   return out;
@@ -43,7 +54,9 @@ Result<std::uint64_t> CapabilityBits(const std::vector<std::string>& names, cons
   std::uint64_t bits = 0;
   for (const std::string& name : names) {
     const std::optional<unsigned> number = FindCapability(name);
-    if (!number) return InvalidArgument("process.capabilities." + std::string(set) + ": unknown capability \"" + name + "\"");
+    if (!number)
+      return InvalidArgument("process.capabilities." + std::string(set) +
+                             ": unknown capability \"" + name + "\"");
     bits |= std::uint64_t{1} << *number;
   }
   return bits;
@@ -61,7 +74,8 @@ Result<void> AddCapabilities(const oci::Capabilities& from, Process& out) {
     return InvalidArgument("process.capabilities.effective: holds what is not in permitted");
   }
   if ((out.ambient & ~(out.permitted & out.inheritable)) != 0) {
-    return InvalidArgument("process.capabilities.ambient: holds what is not in permitted and inheritable");
+    return InvalidArgument(
+        "process.capabilities.ambient: holds what is not in permitted and inheritable");
   }
   return Ok();
 }
@@ -94,7 +108,8 @@ Result<Process> BuildProcess(const oci::Process& process, Writer& writer) {
   if (process.no_new_privileges) out.flags |= kProcessNoNewPrivileges;
   if (process.oom_score_adj) {
     if (*process.oom_score_adj < -1000 || *process.oom_score_adj > 1000) {
-      return InvalidArgument("process.oomScoreAdj: " + std::to_string(*process.oom_score_adj) + " out of range (-1000…1000)");
+      return InvalidArgument("process.oomScoreAdj: " + std::to_string(*process.oom_score_adj) +
+                             " out of range (-1000…1000)");
     }
     out.flags |= kProcessOomScoreAdj;
     out.oom_score_adj = *process.oom_score_adj;

@@ -3,6 +3,7 @@
 
 #include "linnet/base/result.h"
 #include "linnet/oci/runtime_spec.h"
+
 #include "plan/plan.h"
 #include "plan/writer.h"
 

@@ -36,7 +36,8 @@ class Checker {
   bool Range(std::uint32_t offset, std::uint32_t count) {
     if (offset % 8 != 0) return Fail("unaligned structure"), false;
     if (count > kMaxItems) return Fail("list too long"), false;
-    if (offset > size_ || std::size_t{count} * sizeof(T) > size_ - offset) return Fail("structure outside of the plan"), false;
+    if (offset > size_ || std::size_t{count} * sizeof(T) > size_ - offset)
+      return Fail("structure outside of the plan"), false;
     return true;
   }
 
@@ -44,7 +45,8 @@ class Checker {
   template <class T>
   const T* Items(List list) {
     if (list.count == 0) {
-      if (list.offset != 0 && (list.offset % 8 != 0 || list.offset > size_)) Fail("empty list outside of the plan");
+      if (list.offset != 0 && (list.offset % 8 != 0 || list.offset > size_))
+        Fail("empty list outside of the plan");
       return nullptr;
     }
     if (list.offset == 0) return Fail("list without offset"), nullptr;
@@ -109,8 +111,10 @@ class Checker {
     }
     (void)Items<IdMap>(pod.uid_map);
     (void)Items<IdMap>(pod.gid_map);
-    if ((pod.flags & kPodUser) != 0 && (pod.uid_map.count == 0 || pod.gid_map.count == 0)) Fail("user namespace without mappings");
-    if ((pod.flags & kPodNewNet) != 0 && (pod.flags & kPodUser) == 0) Fail("new network namespace without a user namespace");
+    if ((pod.flags & kPodUser) != 0 && (pod.uid_map.count == 0 || pod.gid_map.count == 0))
+      Fail("user namespace without mappings");
+    if ((pod.flags & kPodNewNet) != 0 && (pod.flags & kPodUser) == 0)
+      Fail("new network namespace without a user namespace");
     CheckCgroup(pod.cgroup);
   }
 
@@ -118,7 +122,8 @@ class Checker {
     CheckProcess(container.process);
     CheckText(container.pid_target);
     if (container.pid > PidMode::kTarget) Fail("unknown pid namespace mode");
-    if (container.pid == PidMode::kTarget && container.pid_target.offset == 0) Fail("no target of the pid namespace");
+    if (container.pid == PidMode::kTarget && container.pid_target.offset == 0)
+      Fail("no target of the pid namespace");
     const Directory* lower = Items<Directory>(container.lower);
     for (std::uint32_t i = 0; lower != nullptr && i < container.lower.count; ++i) {
       CheckDirectory(lower[i]);
@@ -127,8 +132,10 @@ class Checker {
     CheckDirectory(container.upper);
     CheckDirectory(container.work);
     CheckDirectory(container.plain);
-    if ((container.plain.tree != kNoFd) == (container.lower.count != 0)) Fail("either layers or a plain root");
-    if ((container.upper.tree == kNoFd) != (container.work.tree == kNoFd)) Fail("upper and work directory go together");
+    if ((container.plain.tree != kNoFd) == (container.lower.count != 0))
+      Fail("either layers or a plain root");
+    if ((container.upper.tree == kNoFd) != (container.work.tree == kNoFd))
+      Fail("upper and work directory go together");
     const Op* ops = Items<Op>(container.ops);
     for (std::uint32_t i = 0; ops != nullptr && i < container.ops.count; ++i) CheckOp(ops[i]);
     CheckCgroup(container.cgroup);

@@ -8,18 +8,20 @@
 namespace linnet::runtime::plan {
 namespace {
 
-constexpr std::string_view kIpc[] = {"kernel/msgmax", "kernel/msgmnb", "kernel/msgmni", "kernel/sem",
-                                     "kernel/shmall", "kernel/shmmax", "kernel/shmmni", "kernel/shm_rmid_forced"};
+constexpr std::string_view kIpc[] = {"kernel/msgmax", "kernel/msgmnb",         "kernel/msgmni",
+                                     "kernel/sem",    "kernel/shmall",         "kernel/shmmax",
+                                     "kernel/shmmni", "kernel/shm_rmid_forced"};
 
 bool IsPlainPath(const std::string& path) {
   const auto allowed = [](unsigned char c) {
-    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' || c == '-' || c == '/' ||
-           c == '.' || c == ':' || c == '@';
+    return (c >= 'a' && c <= 'z') || (c >= 'A' && c <= 'Z') || (c >= '0' && c <= '9') || c == '_' ||
+           c == '-' || c == '/' || c == '.' || c == ':' || c == '@';
   };
   if (!std::all_of(path.begin(), path.end(), allowed)) return false;
   const std::vector<std::string> parts = Split(path, '/');
-  return std::none_of(parts.begin(), parts.end(),
-                      [](const std::string& part) { return part.empty() || part == "." || part == ".."; });
+  return std::none_of(parts.begin(), parts.end(), [](const std::string& part) {
+    return part.empty() || part == "." || part == "..";
+  });
 }
 
 Error Refuse(const std::string& key, std::string_view why) {
@@ -39,7 +41,8 @@ Result<std::string> SysctlPath(const std::string& key, const OwnNamespaces& own)
     if (own.network) return path;
     return Refuse(key, "the pod has no network namespace of its own");
   }
-  if (path.starts_with("fs/mqueue/") || std::find(std::begin(kIpc), std::end(kIpc), path) != std::end(kIpc)) {
+  if (path.starts_with("fs/mqueue/") ||
+      std::find(std::begin(kIpc), std::end(kIpc), path) != std::end(kIpc)) {
     if (own.ipc) return path;
     return Refuse(key, "the pod has no IPC namespace of its own");
   }
@@ -51,7 +54,8 @@ Result<std::string> SysctlPath(const std::string& key, const OwnNamespaces& own)
     if (own.user) return path;
     return Refuse(key, "the pod has no user namespace");
   }
-  return Refuse(key, path == "kernel/hostname" ? "the host name is set by the pod's hostname" : "not a namespaced sysctl");
+  return Refuse(key, path == "kernel/hostname" ? "the host name is set by the pod's hostname"
+                                               : "not a namespaced sysctl");
 }
 
 }  // namespace linnet::runtime::plan

@@ -68,14 +68,17 @@ Result<std::string> Writer::FinishWith(const T& body, Kind kind) {
   header.size = static_cast<std::uint32_t>(buffer_.size());
   std::memcpy(buffer_.data(), &header, sizeof header);
   const Reader reader(buffer_.data(), buffer_.size());
-  if (const char* problem = reader.Check(kind, static_cast<std::uint32_t>(fds_.size())); problem != nullptr) {
+  if (const char* problem = reader.Check(kind, static_cast<std::uint32_t>(fds_.size()));
+      problem != nullptr) {
     return InvalidArgument(std::string("launch plan: ") + problem);
   }
   return std::move(buffer_);
 }
 
 Result<std::string> Writer::Finish(const PodPlan& body) { return FinishWith(body, Kind::kPod); }
-Result<std::string> Writer::Finish(const ContainerPlan& body) { return FinishWith(body, Kind::kContainer); }
+Result<std::string> Writer::Finish(const ContainerPlan& body) {
+  return FinishWith(body, Kind::kContainer);
+}
 Result<std::string> Writer::Finish(const ExecPlan& body) { return FinishWith(body, Kind::kExec); }
 
 }  // namespace linnet::runtime::plan

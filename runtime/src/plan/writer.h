@@ -8,7 +8,8 @@
 //   ops.push_back({.kind = plan::OpKind::kMask, .target = w.Add("/proc/kcore")});
 //   c.ops = w.Items(ops);
 //   std::string bytes = LN_TRY(w.Finish(c));              // inline in the message, or SealedMemfd
-//   w.fds()                                               // descriptors in the order of their indexes
+//   w.fds()                                               // descriptors in the order of their
+//   indexes
 #pragma once
 
 #include <span>
@@ -19,6 +20,7 @@
 
 #include "linnet/base/result.h"
 #include "linnet/base/unique_fd.h"
+
 #include "plan/plan.h"
 
 namespace linnet::runtime::plan {
@@ -41,7 +43,8 @@ class Writer {
   FdIndex AddFd(UniqueFd fd);
   List Fds(const std::vector<UniqueFd>& fds);  // each lent
 
-  // Completes the plan and checks it with Reader. Errors: kInvalidArgument (NUL in a text, too large), kInternal.
+  // Completes the plan and checks it with Reader. Errors: kInvalidArgument (NUL in a text, too
+  // large), kInternal.
   Result<std::string> Finish(const PodPlan& body);
   Result<std::string> Finish(const ContainerPlan& body);
   Result<std::string> Finish(const ExecPlan& body);

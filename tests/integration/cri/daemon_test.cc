@@ -1,7 +1,6 @@
-// The real linnetd: options, start, second daemon, stop, socket activation, notification, kill -9 with a pod.
+// The real linnetd: options, start, second daemon, stop, socket activation, notification, kill -9
+// with a pod.
 #include <fcntl.h>
-#include <grpcpp/grpcpp.h>
-#include <gtest/gtest.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -10,8 +9,12 @@
 
 #include <cstring>
 
+#include <grpcpp/grpcpp.h>
+#include <gtest/gtest.h>
+
 #include "linnet/testing/result.h"
 #include "linnet/testing/temp_dir.h"
+
 #include "linnetd.h"
 
 namespace linnet::testing {
@@ -21,8 +24,9 @@ namespace v1 = ::runtime::v1;
 using std::chrono::seconds;
 
 template <class Stub, class Request, class Response>
-grpc::Status Do(Stub& stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*), const Request& request,
-                Response* response) {
+grpc::Status Do(Stub& stub,
+                grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+                const Request& request, Response* response) {
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + seconds(30));
   return (stub.*method)(&context, request, response);
@@ -41,8 +45,9 @@ TEST_F(DaemonTest, VersionOption_PrintsAndEnds) {
 
 TEST_F(DaemonTest, PrintConfig_ShowsValuesAndSources) {
   dir_.Write("linnet.toml", "[network]\nbridge = \"br9\"\n");
-  const RunResult r = LN_ASSERT_OK(RunProgram(
-      BinDir() + "/linnetd", {"--config", dir_ / "linnet.toml", "--root", dir_ / "root", "--state", dir_ / "state", "--print-config"}));
+  const RunResult r = LN_ASSERT_OK(
+      RunProgram(BinDir() + "/linnetd", {"--config", dir_ / "linnet.toml", "--root", dir_ / "root",
+                                         "--state", dir_ / "state", "--print-config"}));
   EXPECT_EQ(r.status.code, 0) << r.err;
   EXPECT_NE(r.out.find("network.bridge = \"br9\""), std::string::npos) << r.out;
   EXPECT_NE(r.out.find(dir_ / "linnet.toml:2"), std::string::npos) << r.out;
@@ -52,9 +57,13 @@ TEST_F(DaemonTest, PrintConfig_ShowsValuesAndSources) {
 
 TEST_F(DaemonTest, BadConfiguration_EndsWithTheLine) {
   dir_.Write("linnet.toml", "[network]\nbrigde = \"br9\"\n");
-  const RunResult r = LN_ASSERT_OK(RunProgram(BinDir() + "/linnetd", {"--config", dir_ / "linnet.toml"}));
+  const RunResult r =
+      LN_ASSERT_OK(RunProgram(BinDir() + "/linnetd", {"--config", dir_ / "linnet.toml"}));
   EXPECT_EQ(r.status.code, 1);
-  EXPECT_NE(r.err.find("linnet.toml:2: unknown key \"network.brigde\" (did you mean \"network.bridge\"?)"), std::string::npos) << r.err;
+  EXPECT_NE(r.err.find(
+                "linnet.toml:2: unknown key \"network.brigde\" (did you mean \"network.bridge\"?)"),
+            std::string::npos)
+      << r.err;
 }
 
 TEST_F(DaemonTest, Start_AnswersAndStopsOnSigterm) {
@@ -76,9 +85,11 @@ TEST_F(DaemonTest, SecondDaemon_IsRefusedAndTheFirstGoesOn) {
   const RunResult r = LN_ASSERT_OK(
       RunProgram(BinDir() + "/linnetd", {"--root", dir_ / "other", "--state", dir_ / "state"}));
   EXPECT_EQ(r.status.code, 1);
-  EXPECT_NE(r.err.find("another linnetd (pid " + std::to_string(first.pid()) + ")"), std::string::npos) << r.err;
-  const RunResult same_root =
-      LN_ASSERT_OK(RunProgram(BinDir() + "/linnetd", {"--root", dir_ / "root", "--state", dir_ / "state2"}));
+  EXPECT_NE(r.err.find("another linnetd (pid " + std::to_string(first.pid()) + ")"),
+            std::string::npos)
+      << r.err;
+  const RunResult same_root = LN_ASSERT_OK(
+      RunProgram(BinDir() + "/linnetd", {"--root", dir_ / "root", "--state", dir_ / "state2"}));
   EXPECT_EQ(same_root.status.code, 1);
   EXPECT_NE(same_root.err.find("another linnetd"), std::string::npos) << same_root.err;
   const auto stub = v1::RuntimeService::NewStub(first.Connect());
@@ -114,17 +125,20 @@ TEST_F(DaemonTest, SocketActivation_ServesAndLeavesTheSocket) {
   SpawnSpec spec;
   spec.path = "/bin/sh";
   spec.argv = {"sh", "-c",
-               "LISTEN_PID=$$ LISTEN_FDS=1 exec " + BinDir() + "/linnetd --root " + (dir_ / "root") + " --state " + (dir_ / "state")};
+               "LISTEN_PID=$$ LISTEN_FDS=1 exec " + BinDir() + "/linnetd --root " +
+                   (dir_ / "root") + " --state " + (dir_ / "state")};
   spec.env = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin"};
   spec.fds = {{listener, 3}};
   Process process = LN_ASSERT_OK(Spawn(spec));
   const auto stub = v1::RuntimeService::NewStub(
       grpc::CreateChannel("unix://" + path, grpc::InsecureChannelCredentials()));
   v1::VersionResponse version;
-  const grpc::Status status = Do(*stub, &v1::RuntimeService::Stub::Version, v1::VersionRequest(), &version);
+  const grpc::Status status =
+      Do(*stub, &v1::RuntimeService::Stub::Version, v1::VersionRequest(), &version);
   EXPECT_TRUE(status.ok()) << status.error_message();
   LN_EXPECT_OK(process.Signal(SIGTERM));
-  const ExitStatus ended = LN_ASSERT_OK(process.Wait(std::chrono::steady_clock::now() + seconds(10)));
+  const ExitStatus ended =
+      LN_ASSERT_OK(process.Wait(std::chrono::steady_clock::now() + seconds(10)));
   EXPECT_EQ(ended.code, 0);
   EXPECT_TRUE(Exists(path));
 }
@@ -166,7 +180,11 @@ TEST_F(DaemonTest, PodAndContainer_OutliveKill9AndGoCleanly) {
     run.mutable_config()->mutable_metadata()->set_uid("u");
     run.mutable_config()->mutable_metadata()->set_namespace_("n");
     run.mutable_config()->set_log_directory(dir_ / "logs");
-    run.mutable_config()->mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_pid(v1::CONTAINER);
+    run.mutable_config()
+        ->mutable_linux()
+        ->mutable_security_context()
+        ->mutable_namespace_options()
+        ->set_pid(v1::CONTAINER);
     v1::RunPodSandboxResponse ran;
     grpc::Status status = Do(*stub, &v1::RuntimeService::Stub::RunPodSandbox, run, &ran);
     ASSERT_TRUE(status.ok()) << status.error_message() << daemon.Log();
@@ -176,8 +194,13 @@ TEST_F(DaemonTest, PodAndContainer_OutliveKill9AndGoCleanly) {
     create.mutable_config()->mutable_metadata()->set_name("c");
     create.mutable_config()->mutable_image()->set_image(kImage);
     create.mutable_config()->set_log_path("c.log");
-    create.mutable_config()->mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_pid(v1::CONTAINER);
-    for (const char* word : {"sh", "-c", "while true; do echo tick; sleep 0.05; done"}) create.mutable_config()->add_command(word);
+    create.mutable_config()
+        ->mutable_linux()
+        ->mutable_security_context()
+        ->mutable_namespace_options()
+        ->set_pid(v1::CONTAINER);
+    for (const char* word : {"sh", "-c", "while true; do echo tick; sleep 0.05; done"})
+      create.mutable_config()->add_command(word);
     v1::CreateContainerResponse created;
     status = Do(*stub, &v1::RuntimeService::Stub::CreateContainer, create, &created);
     ASSERT_TRUE(status.ok()) << status.error_message() << daemon.Log();
@@ -192,7 +215,8 @@ TEST_F(DaemonTest, PodAndContainer_OutliveKill9AndGoCleanly) {
   const auto log_size = [&] { return ReadFile(dir_ / "logs/c.log").value_or("").size(); };
   const std::size_t size_at_kill = log_size();
   const Deadline deadline = std::chrono::steady_clock::now() + seconds(10);
-  while (log_size() <= size_at_kill && std::chrono::steady_clock::now() < deadline) ::usleep(20'000);
+  while (log_size() <= size_at_kill && std::chrono::steady_clock::now() < deadline)
+    ::usleep(20'000);
   EXPECT_GT(log_size(), size_at_kill) << "the container writes on without the daemon";
   LN_ASSERT_OK(daemon.StartAndWait());
   const auto stub = v1::RuntimeService::NewStub(daemon.Connect());

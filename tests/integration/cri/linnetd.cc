@@ -1,13 +1,14 @@
 #include "linnetd.h"
 
 #include <fcntl.h>
-#include <grpcpp/grpcpp.h>
 #include <sys/socket.h>
 #include <sys/un.h>
 
 #include <algorithm>
 #include <cstdlib>
 #include <cstring>
+
+#include <grpcpp/grpcpp.h>
 
 #include "linnet/base/file.h"
 
@@ -43,10 +44,12 @@ Linnetd::~Linnetd() {
 
 Result<void> Linnetd::Start() {
   LN_TRY(MakeDirs(options_.directory, 0755));
-  const UniqueFd log = LN_TRY(Open(options_.directory + "/log", O_WRONLY | O_CREAT | O_APPEND, 0644));
+  const UniqueFd log =
+      LN_TRY(Open(options_.directory + "/log", O_WRONLY | O_CREAT | O_APPEND, 0644));
   SpawnSpec spec;
   spec.path = BinDir() + "/linnetd";
-  spec.argv = {"linnetd", "--root", root(), "--state", options_.directory + "/state", "--log-level", "debug"};
+  spec.argv = {"linnetd",     "--root", root(), "--state", options_.directory + "/state",
+               "--log-level", "debug"};
   spec.argv.insert(spec.argv.end(), options_.arguments.begin(), options_.arguments.end());
   spec.env = options_.env;
   spec.env.emplace_back("PATH=/usr/sbin:/usr/bin:/sbin:/bin");
@@ -70,7 +73,8 @@ Result<void> Linnetd::StartAndWait() {
       if (stub->Version(&context, v1::VersionRequest(), &response).ok()) return Ok();
     }
     auto ended = process_.Wait(std::chrono::steady_clock::now() + std::chrono::milliseconds(5));
-    if (ended) return Unavailable("linnetd ended with code " + std::to_string(ended->code) + ": " + Log());
+    if (ended)
+      return Unavailable("linnetd ended with code " + std::to_string(ended->code) + ": " + Log());
   }
   return Error(Code::kDeadlineExceeded, "linnetd does not answer: " + Log());
 }
@@ -111,9 +115,12 @@ Result<RunResult> RunProgram(const std::string& path, const std::vector<std::str
 }
 
 Result<void> ImportBusybox(const Linnetd& daemon, const std::string& scratch) {
-  const std::string script = "set -e; mkdir -p " + scratch + "/rootfs/bin " + scratch + "/rootfs/etc; cd " + scratch +
-                             "/rootfs; cp \"$(command -v busybox)\" bin/busybox; for a in sh sleep true echo cat ls; do ln -sf busybox "
-                             "bin/$a; done; echo root:x:0:0::/:/bin/sh >etc/passwd; echo root:x:0: >etc/group; tar -cf ../image.tar .";
+  const std::string script = "set -e; mkdir -p " + scratch + "/rootfs/bin " + scratch +
+                             "/rootfs/etc; cd " + scratch +
+                             "/rootfs; cp \"$(command -v busybox)\" bin/busybox; for a in sh sleep "
+                             "true echo cat ls; do ln -sf busybox "
+                             "bin/$a; done; echo root:x:0:0::/:/bin/sh >etc/passwd; echo root:x:0: "
+                             ">etc/group; tar -cf ../image.tar .";
   const RunResult made = LN_TRY(RunProgram("/bin/sh", {"-c", script}));
   if (made.status.code != 0) return Internal("image: " + made.err);
   const std::string tar = LN_TRY(ReadFile(scratch + "/image.tar"));

@@ -6,10 +6,11 @@
 #include <string>
 #include <vector>
 
-#include "cri.grpc.pb.h"
-#include "linnet.grpc.pb.h"
 #include "linnet/base/spawn.h"
 #include "linnet/base/unique_fd.h"
+
+#include "cri.grpc.pb.h"
+#include "linnet.grpc.pb.h"
 
 namespace linnet::testing {
 
@@ -30,7 +31,8 @@ class Linnetd {
   Result<void> Start();
   // Until it answers Version.
   Result<void> StartAndWait();
-  Result<ExitStatus> Stop(int signal = SIGTERM, std::chrono::seconds limit = std::chrono::seconds(10));
+  Result<ExitStatus> Stop(int signal = SIGTERM,
+                          std::chrono::seconds limit = std::chrono::seconds(10));
   void Kill9();
 
   pid_t pid() const { return process_.pid(); }

@@ -1,8 +1,10 @@
-// linnet-cni as other runtimes use it, and side by side with upstream's plugins (Debian: containernetworking-plugins).
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
+// linnet-cni as other runtimes use it, and side by side with upstream's plugins (Debian:
+// containernetworking-plugins).
 #include <signal.h>
 #include <unistd.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "linnet/base/file.h"
 #include "linnet/base/ids.h"
@@ -12,6 +14,7 @@
 #include "linnet/network/engine.h"
 #include "linnet/testing/result.h"
 #include "linnet/testing/temp_dir.h"
+
 #include "netns.h"
 
 namespace linnet::network {
@@ -25,7 +28,8 @@ class CniCliTest : public ::testing::Test {
  protected:
   CniCliTest() { signal(SIGPIPE, SIG_IGN); }
   void SetUp() override {
-    if (geteuid() != 0 || getenv("LINNET_ISOLATED") == nullptr) GTEST_SKIP() << "needs root in namespaces of its own";
+    if (geteuid() != 0 || getenv("LINNET_ISOLATED") == nullptr)
+      GTEST_SKIP() << "needs root in namespaces of its own";
     const char* bin = getenv("LINNET_BIN_DIR");
     program_ = JoinPath(bin == nullptr ? "." : bin, "linnet-cni");
     if (!Exists(program_)) GTEST_SKIP() << program_ << " is not built";
@@ -37,7 +41,8 @@ class CniCliTest : public ::testing::Test {
     for (const std::string& path : pins_) LN_EXPECT_OK(Unpin(path));
     for (const char* bridge : {"lnx0", "lnx1"}) {
       const std::string command = std::string("ip link del ") + bridge;
-      if (Exists(std::string("/sys/class/net/") + bridge) && system(command.c_str()) != 0) ADD_FAILURE() << command;
+      if (Exists(std::string("/sys/class/net/") + bridge) && system(command.c_str()) != 0)
+        ADD_FAILURE() << command;
     }
   }
   std::string ours() const { return dir_ / "bin"; }
@@ -59,17 +64,24 @@ class CniCliTest : public ::testing::Test {
   }
 
   // Standard output, or "exit N: …".
-  std::string Call(const std::string& plugin, const std::string& command, const std::string& id, const std::string& netns,
-                   const std::string& conf) const {
+  std::string Call(const std::string& plugin, const std::string& command, const std::string& id,
+                   const std::string& netns, const std::string& conf) const {
     SpawnSpec spec;
     spec.path = plugin;
     spec.argv = {plugin};
-    const std::string path = "CNI_PATH=" + dir_.path() + "/extra:" + ours() + (upstream_.empty() ? "" : ":" + upstream_);
-    spec.env = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin", "CNI_COMMAND=" + command, "CNI_CONTAINERID=" + id,
-                "CNI_NETNS=" + netns, "CNI_IFNAME=eth0", path, "LINNET_STATE_DIR=" + dir_ / "state"};
+    const std::string path =
+        "CNI_PATH=" + dir_.path() + "/extra:" + ours() + (upstream_.empty() ? "" : ":" + upstream_);
+    spec.env = {"PATH=/usr/sbin:/usr/bin:/sbin:/bin",
+                "CNI_COMMAND=" + command,
+                "CNI_CONTAINERID=" + id,
+                "CNI_NETNS=" + netns,
+                "CNI_IFNAME=eth0",
+                path,
+                "LINNET_STATE_DIR=" + dir_ / "state"};
     auto run = linnet::Run(spec, conf, std::chrono::steady_clock::now() + std::chrono::seconds(20));
     if (!run) return "exit: " + run.error().message();
-    if (run->status.code != 0) return "exit " + std::to_string(run->status.code) + ": " + run->out + run->err;
+    if (run->status.code != 0)
+      return "exit " + std::to_string(run->status.code) + ": " + run->out + run->err;
     return run->out;
   }
   std::vector<std::string> Leases() const {
@@ -81,7 +93,8 @@ class CniCliTest : public ::testing::Test {
     return out;
   }
   std::string Ipam(const std::string& type = "host-local") const {
-    return R"({"type":")" + type + R"(","dataDir":")" + (dir_ / "leases") + R"(","subnet":"10.77.0.0/24","routes":[{"dst":"0.0.0.0/0"}]})";
+    return R"({"type":")" + type + R"(","dataDir":")" + (dir_ / "leases") +
+           R"(","subnet":"10.77.0.0/24","routes":[{"dst":"0.0.0.0/0"}]})";
   }
 
   testing::TempDir dir_;
@@ -111,20 +124,25 @@ TEST_F(CniCliTest, Chain_AddCheckDel) {
   const std::string netns = Namespace("x1");
   for (const char* version : {"0.4.0", "1.1.0"}) {
     const std::string head = std::string(R"({"cniVersion":")") + version + R"(","name":"n",)";
-    const std::string bridge = head + R"("type":"bridge","bridge":"lnx0","isGateway":true,"ipMasq":true,"ipam":)" + Ipam();
-    const std::string portmap = head + R"("type":"portmap","runtimeConfig":{"portMappings":[{"HostPort":8099,"ContainerPort":80,"Protocol":"tcp","HostIP":""}]})";
+    const std::string bridge =
+        head + R"("type":"bridge","bridge":"lnx0","isGateway":true,"ipMasq":true,"ipam":)" + Ipam();
+    const std::string portmap =
+        head +
+        R"("type":"portmap","runtimeConfig":{"portMappings":[{"HostPort":8099,"ContainerPort":80,"Protocol":"tcp","HostIP":""}]})";
     const std::string first = Call(ours() + "/bridge", "ADD", "c1", netns, bridge + "}");
     const Json result = LN_ASSERT_OK(ParseJson(first));
     EXPECT_EQ(result["cniVersion"], version);
     EXPECT_THAT(result["ips"][0]["address"].get<std::string>(), HasSubstr("10.77.0."));
-    const std::string second = Call(ours() + "/portmap", "ADD", "c1", netns, portmap + R"(,"prevResult":)" + first + "}");
+    const std::string second =
+        Call(ours() + "/portmap", "ADD", "c1", netns, portmap + R"(,"prevResult":)" + first + "}");
     EXPECT_EQ(LN_ASSERT_OK(ParseJson(second))["ips"], result["ips"]);
     const std::string prev = R"(,"prevResult":)" + second + "}";
     EXPECT_EQ(Call(ours() + "/bridge", "CHECK", "c1", netns, bridge + prev), "");
     EXPECT_EQ(Call(ours() + "/portmap", "CHECK", "c1", netns, portmap + prev), "");
     EXPECT_EQ(Call(ours() + "/portmap", "DEL", "c1", netns, portmap + prev), "");
     EXPECT_EQ(Call(ours() + "/bridge", "DEL", "c1", netns, bridge + prev), "");
-    EXPECT_EQ(Call(ours() + "/bridge", "DEL", "c1", "", bridge + "}"), "") << "again, and without a namespace";
+    EXPECT_EQ(Call(ours() + "/bridge", "DEL", "c1", "", bridge + "}"), "")
+        << "again, and without a namespace";
     EXPECT_THAT(Call(ours() + "/bridge", "CHECK", "c1", netns, bridge + prev), HasSubstr("exit 1"));
     EXPECT_THAT(Leases(), IsEmpty());
   }
@@ -132,12 +150,15 @@ TEST_F(CniCliTest, Chain_AddCheckDel) {
 
 TEST_F(CniCliTest, ForeignIpam_IsFoundInCniPath) {
   LN_EXPECT_OK(MakeDirs(dir_ / "extra", 0755));
-  LN_EXPECT_OK(ReplaceFile(dir_ / "extra/addresses",
-                           "#!/bin/sh\ncat >>" + (dir_ / "log") + "\necho $CNI_COMMAND >>" + (dir_ / "log") +
-                               "\n[ $CNI_COMMAND != ADD ] || echo '{\"cniVersion\":\"1.0.0\",\"ips\":[{\"address\":\"10.78.0.5/24\"}]}'\n",
-                           0755));
+  LN_EXPECT_OK(
+      ReplaceFile(dir_ / "extra/addresses",
+                  "#!/bin/sh\ncat >>" + (dir_ / "log") + "\necho $CNI_COMMAND >>" + (dir_ / "log") +
+                      "\n[ $CNI_COMMAND != ADD ] || echo "
+                      "'{\"cniVersion\":\"1.0.0\",\"ips\":[{\"address\":\"10.78.0.5/24\"}]}'\n",
+                  0755));
   const std::string netns = Namespace("x1");
-  const std::string conf = R"({"cniVersion":"1.0.0","name":"n","type":"bridge","bridge":"lnx0","ipam":{"type":"addresses","x":9007199254740993}})";
+  const std::string conf =
+      R"({"cniVersion":"1.0.0","name":"n","type":"bridge","bridge":"lnx0","ipam":{"type":"addresses","x":9007199254740993}})";
   EXPECT_THAT(Call(ours() + "/bridge", "ADD", "c1", netns, conf), HasSubstr("10.78.0.5/24"));
   EXPECT_EQ(Call(ours() + "/bridge", "DEL", "c1", netns, conf), "");
   EXPECT_EQ(ReadFile(dir_ / "log").value_or(""), conf + "ADD\n" + conf + "DEL\n");
@@ -158,7 +179,8 @@ TEST_F(CniCliTest, HostLocal_SharesItsDirectoryWithUpstream) {
     EXPECT_EQ(result["routes"][0]["dst"], "0.0.0.0/0");
   }
   EXPECT_EQ(Leases().size(), static_cast<std::size_t>(kRounds));
-  const std::string prev = conf.substr(0, conf.size() - 1) + R"(,"prevResult":{"cniVersion":"1.0.0","ips":[]}})";
+  const std::string prev =
+      conf.substr(0, conf.size() - 1) + R"(,"prevResult":{"cniVersion":"1.0.0","ips":[]}})";
   for (int i = 0; i < kRounds; ++i) {
     // Each checks and releases what the other gave.
     const std::string plugin = (i % 2 == 1 ? ours() : upstream_) + "/host-local";
@@ -171,7 +193,9 @@ TEST_F(CniCliTest, HostLocal_SharesItsDirectoryWithUpstream) {
 TEST_F(CniCliTest, UpstreamBridge_DelegatesToOurHostLocal) {
   if (upstream_.empty()) GTEST_SKIP() << "upstream's plugins are not installed";
   const std::string netns = Namespace("x1");
-  const std::string conf = R"({"cniVersion":"1.0.0","name":"n","type":"bridge","bridge":"lnx1","isGateway":true,"ipam":)" + Ipam() + "}";
+  const std::string conf =
+      R"({"cniVersion":"1.0.0","name":"n","type":"bridge","bridge":"lnx1","isGateway":true,"ipam":)" +
+      Ipam() + "}";
   const std::string added = Call(upstream_ + "/bridge", "ADD", "c1", netns, conf);
   EXPECT_THAT(added, HasSubstr("10.77.0.2/24"));
   EXPECT_EQ(Call(upstream_ + "/bridge", "DEL", "c1", netns, conf), "");
@@ -190,16 +214,22 @@ TEST_F(CniCliTest, UpstreamChain_ThroughTheEngine) {
   options.linnet_cni_path = program_;
   options.pool_size = 0;
   LN_EXPECT_OK(MakeDirs(options.conf_dir, 0755));
-  LN_EXPECT_OK(ReplaceFile(options.conf_dir + "/10-n.conflist",
-                           R"({"cniVersion":"1.0.0","name":"n","plugins":[{"type":"bridge","bridge":"lnx1","isGateway":true,"ipam":)" + Ipam() +
-                               R"(},{"type":"portmap","capabilities":{"portMappings":true}},{"type":"tuning","sysctl":{"net.core.somaxconn":"500"}}]})"));
+  LN_EXPECT_OK(ReplaceFile(
+      options.conf_dir + "/10-n.conflist",
+      R"({"cniVersion":"1.0.0","name":"n","plugins":[{"type":"bridge","bridge":"lnx1","isGateway":true,"ipam":)" +
+          Ipam() +
+          R"(},{"type":"portmap","capabilities":{"portMappings":true}},{"type":"tuning","sysctl":{"net.core.somaxconn":"500"}}]})"));
   const auto engine = LN_ASSERT_OK(Engine::Create(options));
   EXPECT_EQ(LN_ASSERT_OK(ReadLink(options.state_dir + "/cni-bin/host-local")), program_);
   const EngineStatus status = engine->Status();
   EXPECT_TRUE(status.ready) << status.message;
   const PodId pod = *PodId::Parse("pod1");
   const PodNetns netns = LN_ASSERT_OK(engine->TakeNetns(pod));
-  AttachRequest request{.pod = pod, .netns_path = netns.path, .ports = {}, .args = {{"IgnoreUnknown", "1"}}, .cgroup_path = {}};
+  AttachRequest request{.pod = pod,
+                        .netns_path = netns.path,
+                        .ports = {},
+                        .args = {{"IgnoreUnknown", "1"}},
+                        .cgroup_path = {}};
   request.netns = netns.fd;
   request.ports = {{.host_port = 8098, .container_port = 80, .protocol = "tcp", .host_ip = ""}};
   const Attachment attachment = LN_ASSERT_OK(engine->Attach(request));

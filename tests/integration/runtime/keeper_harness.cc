@@ -13,10 +13,11 @@
 #include <cstring>
 #include <thread>
 
-#include "gtest/gtest.h"
-#include "keeper/failure.h"
 #include "linnet/base/file.h"
 #include "linnet/base/text.h"
+
+#include "gtest/gtest.h"
+#include "keeper/failure.h"
 
 namespace linnet::runtime::test {
 namespace {
@@ -46,7 +47,8 @@ std::string KeeperPath() {
 
 // One executable for all, as the daemon does it.
 FdRef KeeperImage() {
-  static const UniqueFd image = Must(SealedMemfd("linnet-keeper", Must(ReadFile(KeeperPath())), MemfdUse::kExecutable));
+  static const UniqueFd image =
+      Must(SealedMemfd("linnet-keeper", Must(ReadFile(KeeperPath())), MemfdUse::kExecutable));
   return image;
 }
 
@@ -55,7 +57,8 @@ struct Hierarchy {
 };
 
 std::vector<Hierarchy> FindHierarchies() {
-  std::map<std::string, std::string> found;  // mountpoint → controllers; a later line covers an earlier one
+  std::map<std::string, std::string>
+      found;  // mountpoint → controllers; a later line covers an earlier one
   for (const std::string& line : Split(Must(ReadFile("/proc/self/mountinfo")), '\n')) {
     const std::size_t dash = line.find(" - ");
     if (dash == std::string::npos) continue;
@@ -65,7 +68,8 @@ std::vector<Hierarchy> FindHierarchies() {
     if (after[0] != "cgroup") continue;
     std::vector<std::string> names;
     for (const std::string& option : Split(after[2], ',')) {
-      if (option != "rw" && option != "ro" && option != "xattr" && option.rfind("clone", 0) != 0) names.push_back(option);
+      if (option != "rw" && option != "ro" && option != "xattr" && option.rfind("clone", 0) != 0)
+        names.push_back(option);
     }
     found[before[4]] = Join(names, ",");
   }
@@ -80,9 +84,12 @@ void MakeRootFs(const std::string& path) {
   Must(MakeDirs(path + "/etc", 0755));
   const std::string busybox = Must(ReadFile("/bin/busybox"));
   Must(ReplaceFile(path + "/bin/busybox", busybox, 0755));
-  for (const char* applet : {"sh", "cat", "echo", "sleep", "ls", "id", "true", "false", "ps", "kill", "mount", "touch", "printf", "head",
-                             "grep", "readlink", "stat", "hostname", "seq", "yes", "wc", "mkdir", "ln", "rm", "setsid", "tty", "dd",
-                             "tail", "cut", "tr", "sort", "pwd", "umask", "ulimit", "test", "stty", "env", "df"}) {
+  for (const char* applet :
+       {"sh",     "cat",      "echo",  "sleep", "ls",     "id",    "true", "false",
+        "ps",     "kill",     "mount", "touch", "printf", "head",  "grep", "readlink",
+        "stat",   "hostname", "seq",   "yes",   "wc",     "mkdir", "ln",   "rm",
+        "setsid", "tty",      "dd",    "tail",  "cut",    "tr",    "sort", "pwd",
+        "umask",  "ulimit",   "test",  "stty",  "env",    "df"}) {
     EXPECT_EQ(symlink("busybox", (path + "/bin/" + applet).c_str()), 0);
   }
 }
@@ -110,7 +117,8 @@ void SendPacket(FdRef socket, const void* data, std::size_t size, const std::vec
 
 // A fixed part with its plan: inline where it fits, else by memfd.
 template <class T>
-std::pair<std::string, UniqueFd> WithPlan(T message, const std::string& plan, std::size_t fd_count) {
+std::pair<std::string, UniqueFd> WithPlan(T message, const std::string& plan,
+                                          std::size_t fd_count) {
   UniqueFd memfd;
   if (plan.size() <= keeper::kMaxMessage - sizeof(T)) {
     message.inline_size = static_cast<std::uint32_t>(plan.size());
@@ -139,8 +147,9 @@ std::string Message::failure() const {
 }
 
 UniqueFd OpenTreeClone(const std::string& path, bool recursive) {
-  const int fd = static_cast<int>(syscall(SYS_open_tree, AT_FDCWD, path.c_str(),
-                                          OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0)));
+  const int fd = static_cast<int>(
+      syscall(SYS_open_tree, AT_FDCWD, path.c_str(),
+              OPEN_TREE_CLONE | OPEN_TREE_CLOEXEC | (recursive ? AT_RECURSIVE : 0)));
   EXPECT_GE(fd, 0) << path << ": " << strerror(errno);
   return UniqueFd(fd);
 }
@@ -148,29 +157,54 @@ UniqueFd OpenTreeClone(const std::string& path, bool recursive) {
 std::vector<Op> UsualOps(plan::Writer& w) {
   constexpr std::uint32_t kStrict = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC;
   std::vector<Op> ops;
-  ops.push_back({.kind = OpKind::kMount, .target = w.Add("/proc"), .type = w.Add("proc"), .attr_set = kStrict});
-  ops.push_back({.kind = OpKind::kMount, .target = w.Add("/dev"), .type = w.Add("tmpfs"), .data = w.Add("mode=755,size=65536k"),
+  ops.push_back({.kind = OpKind::kMount,
+                 .target = w.Add("/proc"),
+                 .type = w.Add("proc"),
+                 .attr_set = kStrict});
+  ops.push_back({.kind = OpKind::kMount,
+                 .target = w.Add("/dev"),
+                 .type = w.Add("tmpfs"),
+                 .data = w.Add("mode=755,size=65536k"),
                  .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC});
-  ops.push_back({.kind = OpKind::kMount, .target = w.Add("/dev/pts"), .type = w.Add("devpts"),
-                 .data = w.Add("newinstance,ptmxmode=0666,mode=0620,gid=5"), .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC});
+  ops.push_back({.kind = OpKind::kMount,
+                 .target = w.Add("/dev/pts"),
+                 .type = w.Add("devpts"),
+                 .data = w.Add("newinstance,ptmxmode=0666,mode=0620,gid=5"),
+                 .attr_set = MOUNT_ATTR_NOSUID | MOUNT_ATTR_NOEXEC});
   ops.push_back({.kind = OpKind::kShm, .target = w.Add("/dev/shm")});
-  ops.push_back({.kind = OpKind::kMount, .target = w.Add("/sys"), .type = w.Add("sysfs"), .attr_set = kStrict | MOUNT_ATTR_RDONLY});
+  ops.push_back({.kind = OpKind::kMount,
+                 .target = w.Add("/sys"),
+                 .type = w.Add("sysfs"),
+                 .attr_set = kStrict | MOUNT_ATTR_RDONLY});
   struct Node {
     const char* path;
     std::uint32_t minor;
   };
-  for (const Node& node : {Node{"/dev/null", 3}, Node{"/dev/zero", 5}, Node{"/dev/full", 7}, Node{"/dev/random", 8}, Node{"/dev/urandom", 9}}) {
-    ops.push_back({.kind = OpKind::kDevice, .target = w.Add(node.path), .mode = S_IFCHR | 0666, .major = 1, .minor = node.minor});
+  for (const Node& node : {Node{"/dev/null", 3}, Node{"/dev/zero", 5}, Node{"/dev/full", 7},
+                           Node{"/dev/random", 8}, Node{"/dev/urandom", 9}}) {
+    ops.push_back({.kind = OpKind::kDevice,
+                   .target = w.Add(node.path),
+                   .mode = S_IFCHR | 0666,
+                   .major = 1,
+                   .minor = node.minor});
   }
-  ops.push_back({.kind = OpKind::kDevice, .target = w.Add("/dev/tty"), .mode = S_IFCHR | 0666, .major = 5, .minor = 0});
-  const std::pair<const char*, const char*> links[] = {{"/dev/fd", "/proc/self/fd"}, {"/dev/stdin", "/proc/self/fd/0"},
-                                                       {"/dev/stdout", "/proc/self/fd/1"}, {"/dev/stderr", "/proc/self/fd/2"},
+  ops.push_back({.kind = OpKind::kDevice,
+                 .target = w.Add("/dev/tty"),
+                 .mode = S_IFCHR | 0666,
+                 .major = 5,
+                 .minor = 0});
+  const std::pair<const char*, const char*> links[] = {{"/dev/fd", "/proc/self/fd"},
+                                                       {"/dev/stdin", "/proc/self/fd/0"},
+                                                       {"/dev/stdout", "/proc/self/fd/1"},
+                                                       {"/dev/stderr", "/proc/self/fd/2"},
                                                        {"/dev/ptmx", "pts/ptmx"}};
-  for (const auto& [path, text] : links) ops.push_back({.kind = OpKind::kSymlink, .target = w.Add(path), .data = w.Add(text)});
+  for (const auto& [path, text] : links)
+    ops.push_back({.kind = OpKind::kSymlink, .target = w.Add(path), .data = w.Add(text)});
   return ops;
 }
 
-// ------------------------------------------------------------------------------------------------------- cgroups
+// -------------------------------------------------------------------------------------------------------
+// cgroups
 
 TestCgroup::TestCgroup(const std::string& name) {
   for (const Hierarchy& hierarchy : FindHierarchies()) {
@@ -184,7 +218,8 @@ TestCgroup::TestCgroup(const std::string& name) {
     if (hierarchy.controllers == "memory") memory_ = path;
     if (hierarchy.controllers == "freezer") freezer_ = path;
     if (hierarchy.controllers != "cpuset") continue;
-    for (const char* file : {"/cpuset.cpus", "/cpuset.mems"}) Must(WriteControlFile(path + file, Must(ReadFile(hierarchy.mount + file))));
+    for (const char* file : {"/cpuset.cpus", "/cpuset.mems"})
+      Must(WriteControlFile(path + file, Must(ReadFile(hierarchy.mount + file))));
   }
 }
 
@@ -194,7 +229,8 @@ TestCgroup::~TestCgroup() {
   for (const std::string& path : all) {
     for (int attempt = 0; attempt < 1000; ++attempt) {
       if (auto children = ListDir(path)) {
-        for (const std::string& child : *children) (void)rmdir((path + "/" + child).c_str());  // files: refused
+        for (const std::string& child : *children)
+          (void)rmdir((path + "/" + child).c_str());  // files: refused
       }
       if (rmdir(path.c_str()) == 0 || errno != EBUSY) break;
       std::this_thread::sleep_for(std::chrono::milliseconds(10));
@@ -208,10 +244,13 @@ plan::CgroupFds TestCgroup::AddTo(plan::Writer& writer, Use use) const {
   const bool v2 = use == Use::kAll && !v2_.empty();
   if (v2) fds.v2_dir = writer.AddFd(Must(OpenDir(v2_)));
   if (!v2 && !freezer_.empty()) fds.freezer_dir = writer.AddFd(Must(OpenDir(freezer_)));
-  if (IsV2() && HasMemory()) fds.oom_counter = writer.AddFd(Must(Open(v2_ + "/memory.events", O_RDONLY)));
-  if (!memory_.empty()) fds.oom_counter = writer.AddFd(Must(Open(memory_ + "/memory.oom_control", O_RDONLY)));
+  if (IsV2() && HasMemory())
+    fds.oom_counter = writer.AddFd(Must(Open(v2_ + "/memory.events", O_RDONLY)));
+  if (!memory_.empty())
+    fds.oom_counter = writer.AddFd(Must(Open(memory_ + "/memory.oom_control", O_RDONLY)));
   std::vector<plan::FdIndex> tasks;
-  for (const std::string& path : v1_) tasks.push_back(writer.AddFd(Must(Open(path + "/tasks", O_WRONLY))));
+  for (const std::string& path : v1_)
+    tasks.push_back(writer.AddFd(Must(Open(path + "/tasks", O_WRONLY))));
   fds.v1_tasks = writer.Items(tasks);
   return fds;
 }
@@ -232,12 +271,18 @@ std::vector<int> TestCgroup::Pids() const {
 }
 
 void TestCgroup::LimitMemory(std::uint64_t bytes) const {
-  if (memory_.empty()) (void)WriteControlFile(v2_ + "/memory.swap.max", "0");  // a kernel without swap accounting
-  Must(WriteControlFile(memory_.empty() ? v2_ + "/memory.max" : memory_ + "/memory.limit_in_bytes", std::to_string(bytes)));
+  if (memory_.empty())
+    (void)WriteControlFile(v2_ + "/memory.swap.max", "0");  // a kernel without swap accounting
+  Must(WriteControlFile(memory_.empty() ? v2_ + "/memory.max" : memory_ + "/memory.limit_in_bytes",
+                        std::to_string(bytes)));
 }
 
 bool TestCgroup::HasFreezer() { return Exists("/sys/fs/cgroup/freezer"); }
-bool TestCgroup::HasMemory() { return Exists("/sys/fs/cgroup/memory") || ReadFile("/sys/fs/cgroup/cgroup.subtree_control").value_or("").find("memory") != std::string::npos; }
+bool TestCgroup::HasMemory() {
+  return Exists("/sys/fs/cgroup/memory") ||
+         ReadFile("/sys/fs/cgroup/cgroup.subtree_control").value_or("").find("memory") !=
+             std::string::npos;
+}
 bool TestCgroup::IsV2() { return Exists("/sys/fs/cgroup/cgroup.controllers"); }
 
 std::string TestCgroup::Hierarchies() {
@@ -247,7 +292,8 @@ std::string TestCgroup::Hierarchies() {
   return Join(all, ";");
 }
 
-// -------------------------------------------------------------------------------------------------------- keeper
+// --------------------------------------------------------------------------------------------------------
+// keeper
 
 TestKeeper::TestKeeper(const std::vector<std::string>& arguments, bool shared_root) {
   char path[] = "/tmp/linnet-keeper-XXXXXX";
@@ -263,7 +309,9 @@ TestKeeper::TestKeeper(const std::vector<std::string>& arguments, bool shared_ro
     int ends[2];
     EXPECT_EQ(socketpair(AF_UNIX, SOCK_SEQPACKET | SOCK_CLOEXEC, 0, ends), 0);
     UniqueFd ours(ends[0]), theirs(ends[1]);
-    Process maker = Must(Spawn({.exe = KeeperImage(), .argv = {"linnet-keeper", "--root"}, .fds = {{theirs, keeper::kConnectionFd}}}));
+    Process maker = Must(Spawn({.exe = KeeperImage(),
+                                .argv = {"linnet-keeper", "--root"},
+                                .fds = {{theirs, keeper::kConnectionFd}}}));
     theirs.Reset();
     char byte = 0;
     EXPECT_EQ(read(ours.get(), &byte, 1), 1);
@@ -296,7 +344,8 @@ TestKeeper::~TestKeeper() {
     exit_pod.header.command = NextCommand();
     Send(&exit_pod, sizeof exit_pod);
     EXPECT_EQ(Answer(exit_pod.header.command).type(), keeper::Type::kDone);
-    EXPECT_EQ(Must(process_.Wait(std::chrono::steady_clock::now() + std::chrono::seconds(5))).code, 0);
+    EXPECT_EQ(Must(process_.Wait(std::chrono::steady_clock::now() + std::chrono::seconds(5))).code,
+              0);
   }
   cgroups_.clear();
   EXPECT_EQ(umount2(dir_.c_str(), MNT_DETACH), 0) << strerror(errno);
@@ -308,7 +357,8 @@ void TestKeeper::Reconnect() {
   sockaddr_un address = {};
   address.sun_family = AF_UNIX;
   strncpy(address.sun_path, (dir_ + "/keeper.sock").c_str(), sizeof address.sun_path - 1);
-  EXPECT_EQ(connect(connection_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0) << strerror(errno);
+  EXPECT_EQ(connect(connection_.get(), reinterpret_cast<sockaddr*>(&address), sizeof address), 0)
+      << strerror(errno);
   (void)Hello();
 }
 
@@ -358,8 +408,11 @@ Message TestKeeper::Answer(std::uint64_t command, int timeout_millis) {
   }
 }
 
-std::optional<Message> TestKeeper::WaitEvent(keeper::Type type, std::uint64_t command, int timeout_millis) {
-  const auto fits = [&](const Message& m) { return m.type() == type && (command == 0 || m.header().command == command); };
+std::optional<Message> TestKeeper::WaitEvent(keeper::Type type, std::uint64_t command,
+                                             int timeout_millis) {
+  const auto fits = [&](const Message& m) {
+    return m.type() == type && (command == 0 || m.header().command == command);
+  };
   for (auto it = kept_.begin(); it != kept_.end(); ++it) {
     if (!fits(*it)) continue;
     Message found = std::move(*it);
@@ -368,7 +421,9 @@ std::optional<Message> TestKeeper::WaitEvent(keeper::Type type, std::uint64_t co
   }
   const auto end = std::chrono::steady_clock::now() + std::chrono::milliseconds(timeout_millis);
   for (;;) {
-    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(end - std::chrono::steady_clock::now()).count();
+    const auto left = std::chrono::duration_cast<std::chrono::milliseconds>(
+                          end - std::chrono::steady_clock::now())
+                          .count();
     auto message = Receive(static_cast<int>(std::max<std::int64_t>(left, 0)));
     if (!message) return std::nullopt;
     if (fits(*message)) return message;
@@ -407,11 +462,13 @@ Message TestKeeper::SetupPod(const std::function<void(plan::Writer&, plan::PodPl
   return Answer(setup.header.command);
 }
 
-std::uint64_t TestKeeper::SendStart(const std::string& id, const ContainerOptions& options, std::uint64_t command) {
+std::uint64_t TestKeeper::SendStart(const std::string& id, const ContainerOptions& options,
+                                    std::uint64_t command) {
   const std::string directory = dir_ + "/" + id;
   Must(MakeDirs(directory + "/upper", 0755));
   Must(MakeDirs(directory + "/work", 0755));
-  // A new one each time: a group that was killed once is not cloned into again (the kernel, 6.18, kills who is).
+  // A new one each time: a group that was killed once is not cloned into again (the kernel, 6.18,
+  // kills who is).
   if (cgroups_.contains(id) && cgroups_[id]->Pids().empty()) cgroups_.erase(id);
   if (!cgroups_.contains(id)) cgroups_[id] = std::make_unique<TestCgroup>("keeper-test-" + id);
   plan::Writer w;
@@ -421,7 +478,8 @@ std::uint64_t TestKeeper::SendStart(const std::string& id, const ContainerOption
   c.process.cwd = w.Add(options.cwd);
   c.pid = options.pid;
   c.pid_target = w.Add(options.pid_target);
-  c.flags = plan::kContainerCgroupNamespace | (options.read_only ? plan::kContainerRootReadonly : 0U);
+  c.flags =
+      plan::kContainerCgroupNamespace | (options.read_only ? plan::kContainerRootReadonly : 0U);
   const plan::FdIndex tree = w.AddFd(OpenTreeClone(dir_));
   std::vector<plan::Directory> lower = {{.tree = tree, .path = w.Add("rootfs")}};
   c.upper = {.tree = tree, .path = w.Add(id + "/upper")};
@@ -453,7 +511,9 @@ std::uint64_t TestKeeper::SendStart(const std::string& id, const ContainerOption
   return start.header.command;
 }
 
-Message TestKeeper::Start(const std::string& id, const ContainerOptions& options) { return Answer(SendStart(id, options)); }
+Message TestKeeper::Start(const std::string& id, const ContainerOptions& options) {
+  return Answer(SendStart(id, options));
+}
 
 pid_t TestKeeper::MustStart(const std::string& id, const ContainerOptions& options) {
   const Message answer = Start(id, options);
@@ -468,11 +528,14 @@ keeper::Exit TestKeeper::WaitExit(const std::string& id, int timeout_millis) {
       ADD_FAILURE() << id << " did not exit";
       return {.code = -1};
     }
-    if (event->as<keeper::ContainerExited>().id == id) return event->as<keeper::ContainerExited>().exit;
+    if (event->as<keeper::ContainerExited>().id == id)
+      return event->as<keeper::ContainerExited>().exit;
   }
 }
 
-std::string TestKeeper::Log(const std::string& path) const { return ReadFile(logs() + "/" + path).value_or(""); }
+std::string TestKeeper::Log(const std::string& path) const {
+  return ReadFile(logs() + "/" + path).value_or("");
+}
 
 std::string TestKeeper::LogLines(const std::string& path) const {
   std::string out;
@@ -483,8 +546,9 @@ std::string TestKeeper::LogLines(const std::string& path) const {
   return out;
 }
 
-TestKeeper::ExecOutcome TestKeeper::Exec(const std::string& id, const std::vector<std::string>& args, int timeout_millis,
-                                         const std::function<void(plan::Writer&, plan::Process&)>& change) {
+TestKeeper::ExecOutcome TestKeeper::Exec(
+    const std::string& id, const std::vector<std::string>& args, int timeout_millis,
+    const std::function<void(plan::Writer&, plan::Process&)>& change) {
   const auto begin = std::chrono::steady_clock::now();
   plan::Writer w;
   plan::ExecPlan e;
@@ -515,7 +579,8 @@ TestKeeper::ExecOutcome TestKeeper::Exec(const std::string& id, const std::vecto
     return outcome;
   }
   const auto event = WaitEvent(keeper::Type::kExecExited, exec.header.command, 10000);
-  outcome.millis = std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
+  outcome.millis =
+      std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - begin).count();
   if (!event) {
     ADD_FAILURE() << "exec did not end";
     return outcome;

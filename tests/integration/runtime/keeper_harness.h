@@ -11,9 +11,10 @@
 #include <string>
 #include <vector>
 
-#include "keeper/protocol.h"
 #include "linnet/base/spawn.h"
 #include "linnet/base/unique_fd.h"
+
+#include "keeper/protocol.h"
 #include "plan/writer.h"
 
 namespace linnet::runtime::test {
@@ -22,7 +23,9 @@ struct Message {
   std::string data;
   std::vector<UniqueFd> fds;
   keeper::Type type() const { return header().type; }
-  const keeper::MessageHeader& header() const { return *reinterpret_cast<const keeper::MessageHeader*>(data.data()); }
+  const keeper::MessageHeader& header() const {
+    return *reinterpret_cast<const keeper::MessageHeader*>(data.data());
+  }
   template <class T>
   const T& as() const {
     return *reinterpret_cast<const T*>(data.data());
@@ -87,7 +90,8 @@ class TestKeeper {
   std::optional<Message> Receive(int timeout_millis = 30000);
   // The answer to a command; events that come before are kept for WaitEvent.
   Message Answer(std::uint64_t command, int timeout_millis = 30000);
-  std::optional<Message> WaitEvent(keeper::Type type, std::uint64_t command = 0, int timeout_millis = 30000);
+  std::optional<Message> WaitEvent(keeper::Type type, std::uint64_t command = 0,
+                                   int timeout_millis = 30000);
   UniqueFd TakeConnection() { return std::move(connection_); }
   void Disconnect() { connection_.Reset(); }
   void Reconnect();  // by the listening socket
@@ -109,14 +113,18 @@ class TestKeeper {
     std::string out, err;
     double millis = 0;
   };
-  ExecOutcome Exec(const std::string& id, const std::vector<std::string>& args, int timeout_millis = 0,
+  ExecOutcome Exec(const std::string& id, const std::vector<std::string>& args,
+                   int timeout_millis = 0,
                    const std::function<void(plan::Writer&, plan::Process&)>& change = {});
   Message Remove(const std::string& id);
   Message SendSignal(const std::string& id, int signal);
   TestCgroup& cgroup(const std::string& id) { return *cgroups_.at(id); }
   // Builds and sends; the number of the command.
-  std::uint64_t SendStart(const std::string& id, const ContainerOptions& options, std::uint64_t command = 0);
-  std::chrono::steady_clock::time_point sent_at() const { return sent_at_; }  // when the last message went
+  std::uint64_t SendStart(const std::string& id, const ContainerOptions& options,
+                          std::uint64_t command = 0);
+  std::chrono::steady_clock::time_point sent_at() const {
+    return sent_at_;
+  }  // when the last message went
 
  private:
   std::string dir_;

@@ -8,11 +8,12 @@
 #include <map>
 #include <thread>
 
+#include "linnet/base/file.h"
+#include "linnet/base/text.h"
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "keeper_harness.h"
-#include "linnet/base/file.h"
-#include "linnet/base/text.h"
 
 namespace linnet::runtime::test {
 namespace {
@@ -40,7 +41,8 @@ class Keeper : public testing::Test {
     return answer.type() == Type::kStarted ? keeper.WaitExit(id) : keeper::Exit{.code = -1};
   }
   // Standard output of a script.
-  std::string Output(const std::string& id, const std::string& script, ContainerOptions options = {}) {
+  std::string Output(const std::string& id, const std::string& script,
+                     ContainerOptions options = {}) {
     options.args = {"sh", "-c", script};
     options.log_path = id + ".log";
     (void)Run(id, options);
@@ -63,7 +65,8 @@ class Keeper : public testing::Test {
   TestKeeper keeper;
 };
 
-// --------------------------------------------------------------------------------------------------- start and exit
+// ---------------------------------------------------------------------------------------------------
+// start and exit
 
 TEST_F(Keeper, Start_Echo_IsLoggedAndExitRecorded) {
   EXPECT_EQ(Run("c1", {.args = {"sh", "-c", "echo out; echo err >&2; exit 3"}}).code, 3);
@@ -85,7 +88,8 @@ TEST_F(Keeper, Signal_Kill_Is137) {
 }
 
 TEST_F(Keeper, Signal_Term_ReachesTheFirstProcess) {
-  keeper.MustStart("c1", {.args = {"sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"}});
+  keeper.MustStart(
+      "c1", {.args = {"sh", "-c", "trap 'exit 7' TERM; echo ready; while :; do sleep 0.05; done"}});
   ASSERT_TRUE(WaitUntil([&] { return keeper.Log().find("ready") != std::string::npos; }));
   EXPECT_EQ(keeper.SendSignal("c1", SIGTERM).type(), Type::kDone);
   EXPECT_EQ(keeper.WaitExit("c1").code, 7);
@@ -97,17 +101,25 @@ TEST_F(Keeper, Signal_UnknownContainer_Fails) {
 
 // DESIGN decision 8.
 TEST_F(Keeper, FirstProcessEnds_RestIsKilled) {
-  keeper.MustStart("c1", {.args = {"sh", "-c", "setsid sh -c 'trap \"\" TERM HUP; sleep 1000' & sleep 0.1; exit 0"}, .pid = PidMode::kPod});
+  keeper.MustStart(
+      "c1",
+      {.args = {"sh", "-c", "setsid sh -c 'trap \"\" TERM HUP; sleep 1000' & sleep 0.1; exit 0"},
+       .pid = PidMode::kPod});
   EXPECT_EQ(keeper.WaitExit("c1").code, 0);
   EXPECT_TRUE(WaitUntil([&] { return keeper.cgroup("c1").Pids().empty(); }));
 }
 
 TEST_F(Keeper, FirstProcessEnds_RestIsKilled_WithTheFreezerOnly) {
   if (!TestCgroup::HasFreezer()) GTEST_SKIP() << "no freezer hierarchy";
-  keeper.MustStart("c1", {.args = {"sh", "-c", "setsid sh -c 'trap \"\" TERM HUP; sleep 1000' & sleep 0.1; cat /proc/self/cgroup; exit 0"},
-                          .pid = PidMode::kPod, .cgroup_use = TestCgroup::Use::kV1Only});
+  keeper.MustStart("c1", {.args = {"sh", "-c",
+                                   "setsid sh -c 'trap \"\" TERM HUP; sleep 1000' & sleep 0.1; cat "
+                                   "/proc/self/cgroup; exit 0"},
+                          .pid = PidMode::kPod,
+                          .cgroup_use = TestCgroup::Use::kV1Only});
   EXPECT_EQ(keeper.WaitExit("c1").code, 0);
-  const auto pids = [] { return ReadFile("/sys/fs/cgroup/freezer/keeper-test-c1/cgroup.procs").value_or("?"); };
+  const auto pids = [] {
+    return ReadFile("/sys/fs/cgroup/freezer/keeper-test-c1/cgroup.procs").value_or("?");
+  };
   EXPECT_TRUE(WaitUntil([&] { return pids().empty(); })) << pids();
 }
 
@@ -143,13 +155,15 @@ TEST_F(Keeper, OutOfMemory_IsReported) {
   options.change = [&](plan::Writer&, plan::ContainerPlan&, std::vector<plan::Op>&) {
     keeper.cgroup("c1").LimitMemory(20'000'000);
   };
-  // The shell survives its child and says so; what counts is that something in the container was killed.
+  // The shell survives its child and says so; what counts is that something in the container was
+  // killed.
   const keeper::Exit exit = Run("c1", options);
   EXPECT_NE(exit.code, 0);
   EXPECT_EQ(exit.oom_killed, 1U);
 }
 
-// ------------------------------------------------------------------------------------------------------------- logs
+// -------------------------------------------------------------------------------------------------------------
+// logs
 
 TEST_F(Keeper, Log_LongLine_IsCutAt16KiB) {
   (void)Run("c1", {.args = {"sh", "-c", "head -c 40000 /dev/zero | tr '\\0' x; echo; printf end"}});
@@ -209,7 +223,9 @@ TEST_F(Keeper, Log_ParentIsMade_LinksAreNotFollowed) {
   ASSERT_TRUE(ReplaceFile(keeper.logs() + "/hard", ""));
   ASSERT_EQ(link((keeper.logs() + "/hard").c_str(), (keeper.logs() + "/hard.log").c_str()), 0);
   for (const char* path : {"out/passwd", "link.log", "fifo.log", "hard.log", "../0.log"}) {
-    EXPECT_THAT(keeper.Start("c2", {.args = {"true"}, .log_path = path}).failure(), StartsWith("log")) << path;
+    EXPECT_THAT(keeper.Start("c2", {.args = {"true"}, .log_path = path}).failure(),
+                StartsWith("log"))
+        << path;
   }
   EXPECT_FALSE(Exists("/tmp/canary"));
 }
@@ -218,12 +234,16 @@ TEST_F(Keeper, Log_DiskFull_DoesNotStopTheContainer) {
   const std::string small = keeper.logs() + "/small";
   ASSERT_TRUE(MakeDirs(small));
   ASSERT_EQ(mount("tmpfs", small.c_str(), "tmpfs", 0, "size=64k"), 0);
-  ContainerOptions options{.args = {"sh", "-c", "seq 1 100000; echo done >/mnt/done; while test ! -e /mnt/go; do sleep 0.02; done; echo again"}};
+  ContainerOptions options{.args = {"sh", "-c",
+                                    "seq 1 100000; echo done >/mnt/done; while test ! -e /mnt/go; "
+                                    "do sleep 0.02; done; echo again"}};
   const std::string shared = keeper.dir() + "/volume";
   ASSERT_TRUE(MakeDirs(shared));
   options.change = [&](plan::Writer& w, plan::ContainerPlan& c, std::vector<plan::Op>& ops) {
     c.log_dir = w.AddFd(*OpenDir(small));
-    ops.push_back({.kind = plan::OpKind::kBind, .fd = w.AddFd(OpenTreeClone(shared)), .target = w.Add("/mnt")});
+    ops.push_back({.kind = plan::OpKind::kBind,
+                   .fd = w.AddFd(OpenTreeClone(shared)),
+                   .target = w.Add("/mnt")});
   };
   keeper.MustStart("c1", options);
   ASSERT_TRUE(WaitUntil([&] { return Exists(shared + "/done"); }));
@@ -233,25 +253,30 @@ TEST_F(Keeper, Log_DiskFull_DoesNotStopTheContainer) {
   const std::string log = ReadFile(small + "/0.log").value_or("");
   EXPECT_THAT(log, HasSubstr(" bytes of log lost: no space left on device\n"));
   EXPECT_THAT(log, HasSubstr("stdout F again\n"));
-  for (const std::string& line : Split(log, '\n')) EXPECT_TRUE(line.empty() || line.substr(0, 2) == "20") << line;
+  for (const std::string& line : Split(log, '\n'))
+    EXPECT_TRUE(line.empty() || line.substr(0, 2) == "20") << line;
   ASSERT_EQ(umount2(small.c_str(), MNT_DETACH), 0);
 }
 
 TEST_F(Keeper, Output_CanBeReopenedByItsUser) {
   ContainerOptions options;
-  options.change = [](plan::Writer&, plan::ContainerPlan& c, std::vector<plan::Op>&) { c.process.uid = c.process.gid = 1000; };
+  options.change = [](plan::Writer&, plan::ContainerPlan& c, std::vector<plan::Op>&) {
+    c.process.uid = c.process.gid = 1000;
+  };
   EXPECT_EQ(Output("c1", "echo hello >/dev/stdout; cat; id -u", options), "hello\n1000\n");
 }
 
 TEST_F(Keeper, LeftOverHolderOfThePipe_DoesNotDelayTheExit) {
-  // An exec in a cgroup of the container dies with it; one that keeps the pipe elsewhere can not be had. The kill is all.
+  // An exec in a cgroup of the container dies with it; one that keeps the pipe elsewhere can not be
+  // had. The kill is all.
   keeper.MustStart("c1", {.args = {"sh", "-c", "sleep 1000 & exit 0"}});
   const auto begin = std::chrono::steady_clock::now();
   (void)keeper.WaitExit("c1");
   EXPECT_LT(std::chrono::steady_clock::now() - begin, milliseconds(100 * kPatience));
 }
 
-// ------------------------------------------------------------------------------------------------------------- exec
+// -------------------------------------------------------------------------------------------------------------
+// exec
 
 TEST_F(Keeper, Exec_CodeAndOutput) {
   keeper.MustStart("c1", {.args = {"sleep", "1000"}});
@@ -269,8 +294,11 @@ TEST_F(Keeper, Exec_SeesTheContainer) {
   EXPECT_EQ(keeper.Exec("c1", {"readlink", "/proc/1/exe"}).out, "/bin/busybox\n");
   EXPECT_EQ(keeper.Exec("c1", {"hostname"}).out, "test-pod\n");
   // Where it is killed as a whole: below the container's group, and nowhere else.
-  EXPECT_THAT(keeper.Exec("c1", {"sh", "-c", "grep -v ':/$' /proc/self/cgroup"}).out, testing::MatchesRegex("0::/exec-[0-9]+\n"));
-  const std::string names = "for n in cgroup ipc mnt net pid uts; do test $(readlink /proc/self/ns/$n) = $(readlink /proc/1/ns/$n) || echo $n; done";
+  EXPECT_THAT(keeper.Exec("c1", {"sh", "-c", "grep -v ':/$' /proc/self/cgroup"}).out,
+              testing::MatchesRegex("0::/exec-[0-9]+\n"));
+  const std::string names =
+      "for n in cgroup ipc mnt net pid uts; do test $(readlink /proc/self/ns/$n) = $(readlink "
+      "/proc/1/ns/$n) || echo $n; done";
   EXPECT_EQ(keeper.Exec("c1", {"sh", "-c", names}).out, "");
 }
 
@@ -282,15 +310,19 @@ TEST_F(Keeper, Exec_NotRunning_Fails) {
 
 TEST_F(Keeper, Exec_ErrorsReadAsPeopleKnowThem) {
   keeper.MustStart("c1", {.args = {"sleep", "1000"}});
-  EXPECT_EQ(keeper.Exec("c1", {"foo"}).failure, "exec: \"foo\": executable file not found in $PATH");
-  EXPECT_EQ(keeper.Exec("c1", {"/foo"}).failure, "exec: \"/foo\": stat /foo: no such file or directory");
+  EXPECT_EQ(keeper.Exec("c1", {"foo"}).failure,
+            "exec: \"foo\": executable file not found in $PATH");
+  EXPECT_EQ(keeper.Exec("c1", {"/foo"}).failure,
+            "exec: \"/foo\": stat /foo: no such file or directory");
   EXPECT_EQ(keeper.Exec("c1", {"/etc"}).failure, "exec: \"/etc\": is a directory");
   EXPECT_EQ(keeper.Exec("c1", {"/dev/null"}).failure, "exec: \"/dev/null\": permission denied");
 }
 
 void ExpectTreeIsKilled(TestKeeper& keeper, const ContainerOptions& options) {
   keeper.MustStart("c1", options);
-  const std::string script = "sh -c 'trap \"\" TERM HUP INT; setsid sleep 4321' & setsid sh -c 'trap \"\" TERM; sleep 4322' & sleep 4323";
+  const std::string script =
+      "sh -c 'trap \"\" TERM HUP INT; setsid sleep 4321' & setsid sh -c 'trap \"\" TERM; sleep "
+      "4322' & sleep 4323";
   const auto outcome = keeper.Exec("c1", {"sh", "-c", script}, 300);
   EXPECT_TRUE(outcome.timed_out);
   EXPECT_EQ(outcome.code, 137);
@@ -301,14 +333,19 @@ void ExpectTreeIsKilled(TestKeeper& keeper, const ContainerOptions& options) {
   EXPECT_THAT(keeper.Exec("c1", {"ps"}).out, HasSubstr("sleep 1000"));
 }
 
-TEST_F(Keeper, Exec_Timeout_KillsTheWholeTree) { ExpectTreeIsKilled(keeper, {.args = {"sleep", "1000"}, .pid = PidMode::kPod}); }
+TEST_F(Keeper, Exec_Timeout_KillsTheWholeTree) {
+  ExpectTreeIsKilled(keeper, {.args = {"sleep", "1000"}, .pid = PidMode::kPod});
+}
 TEST_F(Keeper, Exec_Timeout_KillsTheWholeTree_WithTheFreezerOnly) {
   if (!TestCgroup::HasFreezer()) GTEST_SKIP() << "no freezer hierarchy";
-  ExpectTreeIsKilled(keeper, {.args = {"sleep", "1000"}, .pid = PidMode::kPod, .cgroup_use = TestCgroup::Use::kV1Only});
+  ExpectTreeIsKilled(
+      keeper,
+      {.args = {"sleep", "1000"}, .pid = PidMode::kPod, .cgroup_use = TestCgroup::Use::kV1Only});
 }
 
 // What an exec left behind ends with the container.
-void ExpectLeftoversEnd(TestKeeper& keeper, const ContainerOptions& options, const std::string& groups) {
+void ExpectLeftoversEnd(TestKeeper& keeper, const ContainerOptions& options,
+                        const std::string& groups) {
   keeper.MustStart("c1", options);
   EXPECT_EQ(keeper.Exec("c1", {"sh", "-c", "setsid sleep 1001 >/dev/null 2>&1 &"}).code, 0);
   EXPECT_THAT(keeper.Exec("c1", {"ps"}).out, HasSubstr("sleep 1001"));
@@ -319,7 +356,8 @@ void ExpectLeftoversEnd(TestKeeper& keeper, const ContainerOptions& options, con
     std::string all;
     const auto names = *ListDir("/proc");
     for (const std::string& name : names) {
-      if (ReadFile("/proc/" + name + "/cgroup").value_or("").find(groups) != std::string::npos) all += name + " ";
+      if (ReadFile("/proc/" + name + "/cgroup").value_or("").find(groups) != std::string::npos)
+        all += name + " ";
     }
     return all;
   };
@@ -331,7 +369,10 @@ TEST_F(Keeper, Exec_LeftoversEndWithTheContainer) {
 }
 TEST_F(Keeper, Exec_LeftoversEndWithTheContainer_WithTheFreezerOnly) {
   if (!TestCgroup::HasFreezer()) GTEST_SKIP() << "no freezer hierarchy";
-  ExpectLeftoversEnd(keeper, {.args = {"sleep", "1000"}, .pid = PidMode::kPod, .cgroup_use = TestCgroup::Use::kV1Only}, "keeper-test-c1");
+  ExpectLeftoversEnd(
+      keeper,
+      {.args = {"sleep", "1000"}, .pid = PidMode::kPod, .cgroup_use = TestCgroup::Use::kV1Only},
+      "keeper-test-c1");
 }
 
 TEST_F(Keeper, Exec_GroupGoesWithIt) {
@@ -340,7 +381,8 @@ TEST_F(Keeper, Exec_GroupGoesWithIt) {
   (void)keeper.Exec("c1", {"sh", "-c", "sleep 1000 & sleep 1000"}, 50);
   EXPECT_TRUE(WaitUntil([&] {
     const auto names = *ListDir(keeper.cgroup("c1").v2_path());
-    return std::none_of(names.begin(), names.end(), [](const std::string& name) { return name.starts_with("exec-"); });
+    return std::none_of(names.begin(), names.end(),
+                        [](const std::string& name) { return name.starts_with("exec-"); });
   }));
 }
 
@@ -404,13 +446,15 @@ TEST_F(Keeper, Exec_WithTerminal_GetsItsMaster) {
   ASSERT_TRUE(keeper.WaitEvent(Type::kExecExited, exec.header.command));
   std::string text;
   char buffer[512];
-  for (ssize_t size = 0; (size = read(started.fds[0].get(), buffer, sizeof buffer)) > 0;) text.append(buffer, static_cast<std::size_t>(size));
+  for (ssize_t size = 0; (size = read(started.fds[0].get(), buffer, sizeof buffer)) > 0;)
+    text.append(buffer, static_cast<std::size_t>(size));
   EXPECT_THAT(text, HasSubstr("/dev/pts/0"));
   EXPECT_THAT(text, HasSubstr("33 99"));
   EXPECT_THAT(text, HasSubstr("got hi"));
 }
 
-// ------------------------------------------------------------------------------------------------- pid namespaces
+// -------------------------------------------------------------------------------------------------
+// pid namespaces
 
 TEST_F(Keeper, PidMode_Container_IsProcessOne) { EXPECT_EQ(Output("c1", "echo $$"), "1\n"); }
 
@@ -418,7 +462,8 @@ TEST_F(Keeper, PidMode_Pod_IsShared_HolderIsOne) {
   keeper.MustStart("c1", {.args = {"sleep", "7771"}, .pid = PidMode::kPod});
   ContainerOptions options;
   options.pid = PidMode::kPod;
-  const std::string out = Output("c2", "cat /proc/1/comm; ps; kill -9 1; cat /proc/1/comm", options);
+  const std::string out =
+      Output("c2", "cat /proc/1/comm; ps; kill -9 1; cat /proc/1/comm", options);
   EXPECT_THAT(out, StartsWith("linnet-holder\n"));
   EXPECT_THAT(out, testing::EndsWith("linnet-holder\n"));
   EXPECT_THAT(out, HasSubstr("linnet-holder"));
@@ -429,7 +474,8 @@ TEST_F(Keeper, PidMode_Pod_IsShared_HolderIsOne) {
 TEST_F(Keeper, PidMode_Pod_HolderReapsOrphans) {
   ContainerOptions options;
   options.pid = PidMode::kPod;
-  EXPECT_THAT(Output("c1", "sh -c 'sleep 0.05 & exit' ; sleep 0.2; ps", options), Not(HasSubstr("[sleep]")));
+  EXPECT_THAT(Output("c1", "sh -c 'sleep 0.05 & exit' ; sleep 0.2; ps", options),
+              Not(HasSubstr("[sleep]")));
 }
 
 TEST_F(Keeper, PidMode_Node_SeesTheHost) {
@@ -453,12 +499,15 @@ TEST_F(Keeper, PidMode_Target_JoinsIt) {
 
 TEST_F(Keeper, PidMode_Pod_WithoutHolder_Fails) {
   TestKeeper other;
-  const Message setup = other.SetupPod([](plan::Writer&, plan::PodPlan& pod) { pod.flags = plan::kPodNewUts; });
+  const Message setup =
+      other.SetupPod([](plan::Writer&, plan::PodPlan& pod) { pod.flags = plan::kPodNewUts; });
   ASSERT_EQ(setup.type(), Type::kDone);
-  EXPECT_THAT(other.Start("d1", {.args = {"true"}, .pid = PidMode::kPod}).failure(), StartsWith("namespace"));
+  EXPECT_THAT(other.Start("d1", {.args = {"true"}, .pid = PidMode::kPod}).failure(),
+              StartsWith("namespace"));
 }
 
-// ----------------------------------------------------------------------------------------------------- file systems
+// -----------------------------------------------------------------------------------------------------
+// file systems
 
 TEST_F(Keeper, Root_IsWritable_LowerStaysClean) {
   EXPECT_EQ(Output("c1", "echo x >/tmp/file && cat /tmp/file"), "x\n");
@@ -469,7 +518,8 @@ TEST_F(Keeper, Root_IsWritable_LowerStaysClean) {
 TEST_F(Keeper, Root_ReadOnly) {
   ContainerOptions options;
   options.read_only = true;
-  EXPECT_EQ(Output("c1", "touch /tmp/x; touch /dev/shm/ok && echo shm", options), "stderr: touch: /tmp/x: Read-only file system\nshm\n");
+  EXPECT_EQ(Output("c1", "touch /tmp/x; touch /dev/shm/ok && echo shm", options),
+            "stderr: touch: /tmp/x: Read-only file system\nshm\n");
 }
 
 TEST_F(Keeper, Root_TwoLayers_UpperWins) {
@@ -479,7 +529,8 @@ TEST_F(Keeper, Root_TwoLayers_UpperWins) {
   ContainerOptions options;
   options.change = [&](plan::Writer& w, plan::ContainerPlan& c, std::vector<plan::Op>&) {
     const plan::FdIndex tree = c.upper.tree;
-    c.lower = w.Items(std::vector<plan::Directory>{{.tree = tree, .path = w.Add("rootfs")}, {.tree = tree, .path = w.Add("layer2")}});
+    c.lower = w.Items(std::vector<plan::Directory>{{.tree = tree, .path = w.Add("rootfs")},
+                                                   {.tree = tree, .path = w.Add("layer2")}});
   };
   EXPECT_EQ(Output("c1", "cat /etc/which", options), "two\n");
 }
@@ -492,7 +543,9 @@ TEST_F(Keeper, Root_Plain_AndWithoutUpper) {
     c.upper = c.work = {};
   };
   EXPECT_EQ(Output("c1", "echo plain; ls -d /proc /dev"), "plain\n/dev\n/proc\n");
-  options.change = [&](plan::Writer&, plan::ContainerPlan& c, std::vector<plan::Op>&) { c.upper = c.work = {}; };
+  options.change = [&](plan::Writer&, plan::ContainerPlan& c, std::vector<plan::Op>&) {
+    c.upper = c.work = {};
+  };
   EXPECT_EQ(Output("c2", "echo only", options), "only\n");
 }
 
@@ -502,44 +555,62 @@ TEST_F(Keeper, Mounts_BindsTmpfsAndAttributes) {
   ContainerOptions options;
   options.change = [&](plan::Writer& w, plan::ContainerPlan&, std::vector<plan::Op>& ops) {
     const auto bind = [&](const char* source, const char* target, std::uint32_t set) {
-      ops.push_back({.kind = plan::OpKind::kBind, .fd = w.AddFd(OpenTreeClone(keeper.dir() + source, true)), .target = w.Add(target), .attr_set = set});
+      ops.push_back({.kind = plan::OpKind::kBind,
+                     .fd = w.AddFd(OpenTreeClone(keeper.dir() + source, true)),
+                     .target = w.Add(target),
+                     .attr_set = set});
     };
     bind("/volume", "/mnt/deep/rw", 0);
     bind("/volume", "/mnt/ro", MOUNT_ATTR_RDONLY);
     bind("/volume/file", "/etc/some/file", MOUNT_ATTR_RDONLY);
-    ops.push_back({.kind = plan::OpKind::kMount, .target = w.Add("/run/t"), .type = w.Add("tmpfs"), .data = w.Add("size=1m,mode=700"),
+    ops.push_back({.kind = plan::OpKind::kMount,
+                   .target = w.Add("/run/t"),
+                   .type = w.Add("tmpfs"),
+                   .data = w.Add("size=1m,mode=700"),
                    .attr_set = MOUNT_ATTR_NOEXEC});
   };
-  EXPECT_EQ(Output("c1", "touch /mnt/deep/rw/new; touch /mnt/ro/no 2>/dev/null || echo refused; cat /etc/some/file; echo; stat -c %a /run/t; "
-                         "df -k /run/t | tail -1 | tr -s ' ' | cut -d' ' -f2", options),
+  EXPECT_EQ(Output("c1",
+                   "touch /mnt/deep/rw/new; touch /mnt/ro/no 2>/dev/null || echo refused; cat "
+                   "/etc/some/file; echo; stat -c %a /run/t; "
+                   "df -k /run/t | tail -1 | tr -s ' ' | cut -d' ' -f2",
+                   options),
             "refused\ncontent\n700\n1024\n");
   EXPECT_TRUE(Exists(keeper.dir() + "/volume/new"));
 }
 
 TEST_F(Keeper, Mounts_SymlinkedDestination_StaysInside) {
   ASSERT_TRUE(MakeDirs("/tmp/linnet-canary"));
-  for (const auto& [name, text] : {std::pair{"abs", "/tmp/linnet-canary/made"}, {"up", "../../../../../../tmp/linnet-canary/made"}, {"dangling", "/nowhere/yet"}}) {
+  for (const auto& [name, text] : {std::pair{"abs", "/tmp/linnet-canary/made"},
+                                   {"up", "../../../../../../tmp/linnet-canary/made"},
+                                   {"dangling", "/nowhere/yet"}}) {
     ASSERT_EQ(symlink(text, (keeper.rootfs() + "/" + name).c_str()), 0);
   }
   ContainerOptions options;
   options.change = [&](plan::Writer& w, plan::ContainerPlan&, std::vector<plan::Op>& ops) {
     for (const char* target : {"/abs", "/up/x", "/dangling/deeper"}) {
-      ops.push_back({.kind = plan::OpKind::kMount, .target = w.Add(target), .type = w.Add("tmpfs")});
+      ops.push_back(
+          {.kind = plan::OpKind::kMount, .target = w.Add(target), .type = w.Add("tmpfs")});
     }
   };
-  EXPECT_EQ(Output("c1", "grep -c tmpfs.*made /proc/mounts; grep -o ' /nowhere/yet/deeper' /proc/mounts", options), "2\n /nowhere/yet/deeper\n");
+  EXPECT_EQ(
+      Output("c1", "grep -c tmpfs.*made /proc/mounts; grep -o ' /nowhere/yet/deeper' /proc/mounts",
+             options),
+      "2\n /nowhere/yet/deeper\n");
   EXPECT_TRUE(ListDir("/tmp/linnet-canary")->empty());
   ASSERT_TRUE(RemoveAll("/tmp/linnet-canary"));
 }
 
 TEST_F(Keeper, Mounts_NothingCoversProc) {
   ASSERT_EQ(symlink("/proc/sys", (keeper.rootfs() + "/innocent").c_str()), 0);
-  for (const char* target : {"/proc", "/proc/sys", "/proc/self/attr", "/innocent", "/tmp/../proc/sys/kernel"}) {
+  for (const char* target :
+       {"/proc", "/proc/sys", "/proc/self/attr", "/innocent", "/tmp/../proc/sys/kernel"}) {
     ContainerOptions options{.args = {"true"}};
     options.change = [&](plan::Writer& w, plan::ContainerPlan&, std::vector<plan::Op>& ops) {
-      ops.push_back({.kind = plan::OpKind::kMount, .target = w.Add(target), .type = w.Add("tmpfs")});
+      ops.push_back(
+          {.kind = plan::OpKind::kMount, .target = w.Add(target), .type = w.Add("tmpfs")});
     };
-    EXPECT_THAT(keeper.Start("c1", options).failure(), HasSubstr("Operation not permitted")) << target;
+    EXPECT_THAT(keeper.Start("c1", options).failure(), HasSubstr("Operation not permitted"))
+        << target;
   }
 }
 
@@ -550,7 +621,11 @@ TEST_F(Keeper, Mounts_ProcIsALinkInTheImage_IsRefused) {
 
 TEST_F(Keeper, Mounts_DevIsALinkInTheImage_StaysInside) {
   ASSERT_EQ(symlink("/../../../../dev", (keeper.rootfs() + "/dev").c_str()), 0);
-  const ino_t before = [] { struct stat s; stat("/dev/ptmx", &s); return s.st_ino; }();
+  const ino_t before = [] {
+    struct stat s;
+    stat("/dev/ptmx", &s);
+    return s.st_ino;
+  }();
   (void)keeper.Start("c1", {.args = {"true"}});
   struct stat after;
   ASSERT_EQ(stat("/dev/ptmx", &after), 0);
@@ -560,16 +635,21 @@ TEST_F(Keeper, Mounts_DevIsALinkInTheImage_StaysInside) {
 TEST_F(Keeper, Masks_FilesDirectoriesAndAbsence) {
   ContainerOptions options;
   options.change = [&](plan::Writer& w, plan::ContainerPlan&, std::vector<plan::Op>& ops) {
-    for (const char* path : {"/proc/version", "/proc/timer_list", "/sys/firmware", "/proc/not-there", "/etc"}) {
+    for (const char* path :
+         {"/proc/version", "/proc/timer_list", "/sys/firmware", "/proc/not-there", "/etc"}) {
       ops.push_back({.kind = plan::OpKind::kMask, .target = w.Add(path)});
     }
     for (const char* path : {"/proc/sys", "/proc/sysrq-trigger", "/proc/not-there"}) {
       ops.push_back({.kind = plan::OpKind::kReadonly, .target = w.Add(path)});
     }
   };
-  EXPECT_EQ(Output("c1", "cat /proc/version | wc -c; ls /etc | wc -l; touch /etc/x 2>/dev/null || echo ro; "
-                         "(echo 1 >/proc/sys/kernel/shm_rmid_forced) 2>/dev/null || echo ro2; (echo h >/proc/sysrq-trigger) 2>/dev/null || echo ro3", options),
-            "0\n0\nro\nro2\nro3\n");
+  EXPECT_EQ(
+      Output("c1",
+             "cat /proc/version | wc -c; ls /etc | wc -l; touch /etc/x 2>/dev/null || echo ro; "
+             "(echo 1 >/proc/sys/kernel/shm_rmid_forced) 2>/dev/null || echo ro2; (echo h "
+             ">/proc/sysrq-trigger) 2>/dev/null || echo ro3",
+             options),
+      "0\n0\nro\nro2\nro3\n");
 }
 
 // CVE-2025-31133: the image's /dev/null is not what masks are made of.
@@ -582,25 +662,41 @@ TEST_F(Keeper, Masks_DevNullOfTheImageIsNotUsed) {
     ops.push_back({.kind = plan::OpKind::kMount, .target = w.Add("/proc"), .type = w.Add("proc")});
     ops.push_back({.kind = plan::OpKind::kMask, .target = w.Add("/proc/version")});
   };
-  EXPECT_EQ(Output("c1", "cat /proc/version | wc -c; stat -c %t:%T /proc/version; readlink /proc/self/fd/0", options), "0\n1:3\n/null\n");
+  EXPECT_EQ(
+      Output("c1",
+             "cat /proc/version | wc -c; stat -c %t:%T /proc/version; readlink /proc/self/fd/0",
+             options),
+      "0\n1:3\n/null\n");
 }
 
 TEST_F(Keeper, Cgroups_AreSeenReadOnly) {
   ContainerOptions options;
   options.change = [&](plan::Writer& w, plan::ContainerPlan&, std::vector<plan::Op>& ops) {
-    ops.push_back({.kind = plan::OpKind::kCgroup, .target = w.Add("/sys/fs/cgroup"), .data = w.Add(TestCgroup::Hierarchies()),
-                   .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC});
+    ops.push_back(
+        {.kind = plan::OpKind::kCgroup,
+         .target = w.Add("/sys/fs/cgroup"),
+         .data = w.Add(TestCgroup::Hierarchies()),
+         .attr_set = MOUNT_ATTR_RDONLY | MOUNT_ATTR_NOSUID | MOUNT_ATTR_NODEV | MOUNT_ATTR_NOEXEC});
   };
   const std::string dir = TestCgroup::IsV2() ? "/sys/fs/cgroup" : "/sys/fs/cgroup/memory";
-  const std::string out = Output("c1", "cat " + dir + "/cgroup.procs; grep ' /sys/fs/cgroup' /proc/mounts | grep -vc ' ro,'; mkdir " + dir +
-                                       "/x 2>/dev/null || echo ro; cat /proc/self/cgroup | grep -v ':/$'", options);
+  const std::string out =
+      Output("c1",
+             "cat " + dir +
+                 "/cgroup.procs; grep ' /sys/fs/cgroup' /proc/mounts | grep -vc ' ro,'; mkdir " +
+                 dir + "/x 2>/dev/null || echo ro; cat /proc/self/cgroup | grep -v ':/$'",
+             options);
   EXPECT_THAT(out, testing::MatchesRegex("1\n[0-9]+\n0\nro\n"));
 }
 
 TEST_F(Keeper, Shm_IsSharedByThePod) {
   keeper.MustStart("c1", {.args = {"sh", "-c", "echo shared >/dev/shm/x; exec sleep 1000"}});
-  ASSERT_TRUE(WaitUntil([&] { return keeper.Exec("c1", {"cat", "/dev/shm/x"}).out == "shared\n"; }));
-  EXPECT_EQ(Output("c2", "cat /dev/shm/x; stat -c %a /dev/shm; df -k /dev/shm | tail -1 | tr -s ' ' | cut -d' ' -f2"), "shared\n1777\n1024\n");
+  ASSERT_TRUE(WaitUntil([&] {
+    return keeper.Exec("c1", {"cat", "/dev/shm/x"}).out == "shared\n";
+  }));
+  EXPECT_EQ(Output("c2",
+                   "cat /dev/shm/x; stat -c %a /dev/shm; df -k /dev/shm | tail -1 | tr -s ' ' | "
+                   "cut -d' ' -f2"),
+            "shared\n1777\n1024\n");
 }
 
 TEST_F(Keeper, Nothing_LeaksIntoTheHostsMounts) {
@@ -610,11 +706,15 @@ TEST_F(Keeper, Nothing_LeaksIntoTheHostsMounts) {
 }
 
 TEST_F(Keeper, Devices_AreThere) {
-  EXPECT_EQ(Output("c1", "stat -c '%n %t:%T %a' /dev/null /dev/zero /dev/full /dev/tty; echo x >/dev/null; head -c 3 /dev/zero | wc -c; readlink /dev/fd; readlink /dev/ptmx"),
-            "/dev/null 1:3 666\n/dev/zero 1:5 666\n/dev/full 1:7 666\n/dev/tty 5:0 666\n3\n/proc/self/fd\npts/ptmx\n");
+  EXPECT_EQ(Output("c1",
+                   "stat -c '%n %t:%T %a' /dev/null /dev/zero /dev/full /dev/tty; echo x "
+                   ">/dev/null; head -c 3 /dev/zero | wc -c; readlink /dev/fd; readlink /dev/ptmx"),
+            "/dev/null 1:3 666\n/dev/zero 1:5 666\n/dev/full 1:7 666\n/dev/tty 5:0 "
+            "666\n3\n/proc/self/fd\npts/ptmx\n");
 }
 
-// -------------------------------------------------------------------------------------------------------- process
+// --------------------------------------------------------------------------------------------------------
+// process
 
 TEST_F(Keeper, Process_UserGroupsUmask) {
   ContainerOptions options;
@@ -625,7 +725,8 @@ TEST_F(Keeper, Process_UserGroupsUmask) {
     c.process.flags |= plan::kProcessUmask;
     c.process.umask = 027;
   };
-  EXPECT_EQ(Output("c1", "id -u; id -g; id -G; umask", options), "1000\n2000\n2000 3000 4000\n0027\n");
+  EXPECT_EQ(Output("c1", "id -u; id -g; id -G; umask", options),
+            "1000\n2000\n2000 3000 4000\n0027\n");
 }
 
 TEST_F(Keeper, Process_CapabilitiesExact) {
@@ -636,29 +737,32 @@ TEST_F(Keeper, Process_CapabilitiesExact) {
     c.process.bounding = c.process.effective = c.process.permitted = kDefault;
   };
   EXPECT_EQ(Output("c1", "grep -E 'Cap|NoNew' /proc/self/status | tr -s '\\t' ' '", options),
-            "CapInh: 0000000000000000\nCapPrm: 00000000a80425fb\nCapEff: 00000000a80425fb\nCapBnd: 00000000a80425fb\n"
+            "CapInh: 0000000000000000\nCapPrm: 00000000a80425fb\nCapEff: 00000000a80425fb\nCapBnd: "
+            "00000000a80425fb\n"
             "CapAmb: 0000000000000000\nNoNewPrivs: 1\n");
   options.change = [](plan::Writer&, plan::ContainerPlan& c, std::vector<plan::Op>&) {
     c.process.flags |= plan::kProcessCapabilities;
     c.process.uid = 1000;
     c.process.bounding = kDefault;
-    c.process.effective = c.process.permitted = c.process.inheritable = c.process.ambient = 1 << 10;  // NET_BIND_SERVICE
+    c.process.effective = c.process.permitted = c.process.inheritable = c.process.ambient =
+        1 << 10;  // NET_BIND_SERVICE
   };
   EXPECT_EQ(Output("c2", "grep Cap /proc/self/status | tr -s '\\t' ' '", options),
-            "CapInh: 0000000000000400\nCapPrm: 0000000000000400\nCapEff: 0000000000000400\nCapBnd: 00000000a80425fb\n"
+            "CapInh: 0000000000000400\nCapPrm: 0000000000000400\nCapEff: 0000000000000400\nCapBnd: "
+            "00000000a80425fb\n"
             "CapAmb: 0000000000000400\n");
 }
 
 void AddSeccomp(plan::Writer& w, plan::Process& process) {
   // mkdir and mkdirat: EDOM.
   const sock_filter program[] = {
-      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 83, 2, 0),
-      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 258, 1, 0),
-      BPF_STMT(BPF_RET | BPF_K, 0x7fff0000),
+      BPF_STMT(BPF_LD | BPF_W | BPF_ABS, 0),          BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 83, 2, 0),
+      BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, 258, 1, 0), BPF_STMT(BPF_RET | BPF_K, 0x7fff0000),
       BPF_STMT(BPF_RET | BPF_K, 0x00050000 | EDOM),
   };
-  process.seccomp = w.AddFd(*SealedMemfd("seccomp", std::string(reinterpret_cast<const char*>(program), sizeof program), MemfdUse::kData));
+  process.seccomp = w.AddFd(
+      *SealedMemfd("seccomp", std::string(reinterpret_cast<const char*>(program), sizeof program),
+                   MemfdUse::kData));
 }
 
 TEST_F(Keeper, Process_Seccomp_WithAndWithoutNoNewPrivileges) {
@@ -669,16 +773,22 @@ TEST_F(Keeper, Process_Seccomp_WithAndWithoutNoNewPrivileges) {
       c.process.flags |= flags;
       c.process.uid = 1000;
     };
-    EXPECT_THAT(Output("c" + std::to_string(flags), "mkdir /tmp/x; grep Seccomp: /proc/self/status", options),
-                testing::AllOf(HasSubstr("Numerical argument out of domain"), HasSubstr("Seccomp:\t2")));
+    EXPECT_THAT(
+        Output("c" + std::to_string(flags), "mkdir /tmp/x; grep Seccomp: /proc/self/status",
+               options),
+        testing::AllOf(HasSubstr("Numerical argument out of domain"), HasSubstr("Seccomp:\t2")));
   }
 }
 
 TEST_F(Keeper, Exec_SeccompOfTheContainer) {
   ContainerOptions options{.args = {"sleep", "1000"}};
-  options.change = [&](plan::Writer& w, plan::ContainerPlan& c, std::vector<plan::Op>&) { AddSeccomp(w, c.process); };
+  options.change = [&](plan::Writer& w, plan::ContainerPlan& c, std::vector<plan::Op>&) {
+    AddSeccomp(w, c.process);
+  };
   keeper.MustStart("c1", options);
-  const auto same = keeper.Exec("c1", {"mkdir", "/tmp/x"}, 0, [](plan::Writer&, plan::Process& p) { p.flags |= plan::kProcessSeccompOfContainer; });
+  const auto same = keeper.Exec("c1", {"mkdir", "/tmp/x"}, 0, [](plan::Writer&, plan::Process& p) {
+    p.flags |= plan::kProcessSeccompOfContainer;
+  });
   EXPECT_THAT(same.err, HasSubstr("Numerical argument out of domain"));
   EXPECT_EQ(keeper.Exec("c1", {"mkdir", "/tmp/x"}).code, 0);
 }
@@ -686,11 +796,13 @@ TEST_F(Keeper, Exec_SeccompOfTheContainer) {
 TEST_F(Keeper, Process_LimitsAndOomScore) {
   ContainerOptions options;
   options.change = [](plan::Writer& w, plan::ContainerPlan& c, std::vector<plan::Op>&) {
-    c.process.rlimits = w.Items(std::vector<plan::Rlimit>{{.resource = 7, .soft = 100, .hard = 200}});
+    c.process.rlimits =
+        w.Items(std::vector<plan::Rlimit>{{.resource = 7, .soft = 100, .hard = 200}});
     c.process.flags |= plan::kProcessOomScoreAdj;
     c.process.oom_score_adj = 555;
   };
-  EXPECT_EQ(Output("c1", "ulimit -n; ulimit -Hn; cat /proc/self/oom_score_adj", options), "100\n200\n555\n");
+  EXPECT_EQ(Output("c1", "ulimit -n; ulimit -Hn; cat /proc/self/oom_score_adj", options),
+            "100\n200\n555\n");
   options.change = [](plan::Writer&, plan::ContainerPlan& c, std::vector<plan::Op>&) {
     c.process.flags |= plan::kProcessOomScoreAdj;
     c.process.oom_score_adj = -999;  // may be refused: never a reason not to start
@@ -701,12 +813,15 @@ TEST_F(Keeper, Process_LimitsAndOomScore) {
 TEST_F(Keeper, Process_WorkingDirectory) {
   ContainerOptions options;
   options.cwd = "/made/for/it";
-  options.change = [](plan::Writer&, plan::ContainerPlan& c, std::vector<plan::Op>&) { c.process.flags |= plan::kProcessMakeCwd; };
+  options.change = [](plan::Writer&, plan::ContainerPlan& c, std::vector<plan::Op>&) {
+    c.process.flags |= plan::kProcessMakeCwd;
+  };
   EXPECT_EQ(Output("c1", "pwd", options), "/made/for/it\n");
   options.change = nullptr;
   options.args = {"true"};
   options.cwd = "/not/there";
-  EXPECT_EQ(keeper.Start("c2", options).failure(), "working directory: /not/there: No such file or directory");
+  EXPECT_EQ(keeper.Start("c2", options).failure(),
+            "working directory: /not/there: No such file or directory");
 }
 
 TEST_F(Keeper, Process_WorkingDirectoryThroughDescriptors_IsRefused) {
@@ -716,7 +831,9 @@ TEST_F(Keeper, Process_WorkingDirectoryThroughDescriptors_IsRefused) {
   }
   keeper.MustStart("c2", {.args = {"sleep", "1000"}});
   for (int fd = 3; fd < 40; ++fd) {
-    const auto outcome = keeper.Exec("c2", {"pwd"}, 0, [&](plan::Writer& w, plan::Process& p) { p.cwd = w.Add("/proc/self/fd/" + std::to_string(fd)); });
+    const auto outcome = keeper.Exec("c2", {"pwd"}, 0, [&](plan::Writer& w, plan::Process& p) {
+      p.cwd = w.Add("/proc/self/fd/" + std::to_string(fd));
+    });
     EXPECT_THAT(outcome.failure, StartsWith("working directory"));
   }
 }
@@ -743,31 +860,44 @@ TEST_F(Keeper, Pod_HostnameAndSysctls) {
   TestKeeper other;
   const Message setup = other.SetupPod([](plan::Writer& w, plan::PodPlan& pod) {
     pod.hostname = w.Add("other-name");
-    pod.sysctls = w.Items(std::vector<plan::Setting>{{w.Add("kernel/shm_rmid_forced"), w.Add("1")}, {w.Add("kernel/msgmax"), w.Add("9000")}});
+    pod.sysctls = w.Items(std::vector<plan::Setting>{{w.Add("kernel/shm_rmid_forced"), w.Add("1")},
+                                                     {w.Add("kernel/msgmax"), w.Add("9000")}});
   });
   ASSERT_EQ(setup.type(), Type::kDone) << setup.failure();
-  other.MustStart("d1", {.args = {"sh", "-c", "hostname; cat /proc/sys/kernel/shm_rmid_forced /proc/sys/kernel/msgmax"}});
+  other.MustStart(
+      "d1", {.args = {"sh", "-c",
+                      "hostname; cat /proc/sys/kernel/shm_rmid_forced /proc/sys/kernel/msgmax"}});
   (void)other.WaitExit("d1");
   EXPECT_EQ(other.LogLines(), "stdout F other-name\nstdout F 1\nstdout F 9000\n");
 }
 
 TEST_F(Keeper, Pod_SysctlOutside_IsRefused) {
   TestKeeper other;
-  EXPECT_THAT(other.SetupPod([](plan::Writer& w, plan::PodPlan& pod) {
-    pod.sysctls = w.Items(std::vector<plan::Setting>{{w.Add("../sysrq-trigger"), w.Add("h")}});
-  }).failure(), StartsWith("sysctl"));
+  EXPECT_THAT(other
+                  .SetupPod([](plan::Writer& w, plan::PodPlan& pod) {
+                    pod.sysctls = w.Items(
+                        std::vector<plan::Setting>{{w.Add("../sysrq-trigger"), w.Add("h")}});
+                  })
+                  .failure(),
+              StartsWith("sysctl"));
 }
 
 TEST_F(Keeper, Terminal_IsLoggedAsStdout) {
-  ContainerOptions options{.args = {"sh", "-c", "tty; echo err >&2; test -c /dev/console && echo console"}};
-  options.change = [](plan::Writer&, plan::ContainerPlan& c, std::vector<plan::Op>&) { c.process.flags |= plan::kProcessTerminal; };
+  ContainerOptions options{
+      .args = {"sh", "-c", "tty; echo err >&2; test -c /dev/console && echo console"}};
+  options.change = [](plan::Writer&, plan::ContainerPlan& c, std::vector<plan::Op>&) {
+    c.process.flags |= plan::kProcessTerminal;
+  };
   EXPECT_EQ(Run("c1", options).code, 0);
   EXPECT_EQ(keeper.LogLines(), "stdout F /dev/pts/0\r\nstdout F err\r\nstdout F console\r\n");
 }
 
 TEST_F(Keeper, Terminal_ClosedAndOpenedAgain_IsStillLogged) {
-  ContainerOptions options{.args = {"sh", "-c", "exec 0<&- 1>&- 2>&-; sleep 0.1; exec >/dev/console; echo back"}};
-  options.change = [](plan::Writer&, plan::ContainerPlan& c, std::vector<plan::Op>&) { c.process.flags |= plan::kProcessTerminal; };
+  ContainerOptions options{
+      .args = {"sh", "-c", "exec 0<&- 1>&- 2>&-; sleep 0.1; exec >/dev/console; echo back"}};
+  options.change = [](plan::Writer&, plan::ContainerPlan& c, std::vector<plan::Op>&) {
+    c.process.flags |= plan::kProcessTerminal;
+  };
   EXPECT_EQ(Run("c1", options).code, 0);
   EXPECT_EQ(keeper.LogLines(), "stdout F back\r\n");
 }
@@ -775,39 +905,54 @@ TEST_F(Keeper, Terminal_ClosedAndOpenedAgain_IsStillLogged) {
 TEST_F(Keeper, Stdin_OpenAndNot) {
   EXPECT_EQ(Output("c1", "cat; echo end; readlink /proc/self/fd/0"), "end\n/dev/null\n");
   ContainerOptions options{.args = {"cat"}};
-  options.change = [](plan::Writer&, plan::ContainerPlan& c, std::vector<plan::Op>&) { c.flags |= plan::kContainerStdinOpen; };
+  options.change = [](plan::Writer&, plan::ContainerPlan& c, std::vector<plan::Op>&) {
+    c.flags |= plan::kContainerStdinOpen;
+  };
   const pid_t pid = keeper.MustStart("c2", options);
   std::this_thread::sleep_for(milliseconds(50));
   EXPECT_TRUE(Alive(pid));
 }
 
-// ------------------------------------------------------------------------------------------------ user namespaces
+// ------------------------------------------------------------------------------------------------
+// user namespaces
 
 constexpr std::uint32_t kMappedRoot = 100000;
 
 void AddUserNamespace(plan::Writer& w, plan::PodPlan& pod) {
   pod.flags |= plan::kPodUser | plan::kPodNewNet;
-  pod.uid_map = pod.gid_map = w.Items(std::vector<plan::IdMap>{{.container = 0, .host = kMappedRoot, .size = 65536}});
+  pod.uid_map = pod.gid_map =
+      w.Items(std::vector<plan::IdMap>{{.container = 0, .host = kMappedRoot, .size = 65536}});
 }
 
-// As the daemon does it: layers mapped, the writable directories owned by the mapped root, nodes bound from the host.
+// As the daemon does it: layers mapped, the writable directories owned by the mapped root, nodes
+// bound from the host.
 ContainerOptions MappedOptions(TestKeeper& keeper, const std::string& id, PidMode pid) {
   ContainerOptions options;
   options.pid = pid;
-  options.change = [&keeper, id](plan::Writer& w, plan::ContainerPlan& c, std::vector<plan::Op>& ops) {
-    for (const char* name : {"/upper", "/work"}) ASSERT_EQ(chown((keeper.dir() + "/" + id + name).c_str(), kMappedRoot, kMappedRoot), 0);
+  options.change = [&keeper, id](plan::Writer& w, plan::ContainerPlan& c,
+                                 std::vector<plan::Op>& ops) {
+    for (const char* name : {"/upper", "/work"})
+      ASSERT_EQ(chown((keeper.dir() + "/" + id + name).c_str(), kMappedRoot, kMappedRoot), 0);
     const plan::FdIndex tree = w.AddFd(OpenTreeClone(keeper.rootfs()));
     c.lower = w.Items(std::vector<plan::Directory>{{.tree = tree, .flags = plan::kDirectoryIdmap}});
     for (plan::Op& op : ops) {
       if (op.kind != plan::OpKind::kDevice) continue;
-      const char* node = op.major == 5 ? "/dev/tty" : op.minor == 3 ? "/dev/null" : op.minor == 5 ? "/dev/zero" : op.minor == 7 ? "/dev/full" : op.minor == 8 ? "/dev/random" : "/dev/urandom";
+      const char* node = op.major == 5   ? "/dev/tty"
+                         : op.minor == 3 ? "/dev/null"
+                         : op.minor == 5 ? "/dev/zero"
+                         : op.minor == 7 ? "/dev/full"
+                         : op.minor == 8 ? "/dev/random"
+                                         : "/dev/urandom";
       op.fd = w.AddFd(OpenTreeClone(node));
     }
     ops.push_back({.kind = plan::OpKind::kMask, .target = w.Add("/proc/version")});
     ops.push_back({.kind = plan::OpKind::kReadonly, .target = w.Add("/proc/sys")});
     const std::string volume = keeper.dir() + "/mapped-volume";
     ASSERT_TRUE(MakeDirs(volume, 0755));
-    ops.push_back({.kind = plan::OpKind::kBind, .flags = plan::kOpIdmap, .fd = w.AddFd(OpenTreeClone(volume, true)), .target = w.Add("/volume")});
+    ops.push_back({.kind = plan::OpKind::kBind,
+                   .flags = plan::kOpIdmap,
+                   .fd = w.AddFd(OpenTreeClone(volume, true)),
+                   .target = w.Add("/volume")});
     c.process.flags |= plan::kProcessCapabilities;
     c.process.bounding = c.process.effective = c.process.permitted = 0xa80425fb;
   };
@@ -823,17 +968,24 @@ class KeeperUser : public Keeper, public testing::WithParamInterface<PidMode> {
     ContainerOptions options = MappedOptions(keeper, "probe", PidMode::kPod);
     options.args = {"true"};
     const Message probe = keeper.Start("probe", options);
-    if (probe.failure() == "root file system: map layer: Invalid argument") GTEST_SKIP() << "tmpfs cannot be id-mapped by this kernel";
+    if (probe.failure() == "root file system: map layer: Invalid argument")
+      GTEST_SKIP() << "tmpfs cannot be id-mapped by this kernel";
     if (probe.type() == Type::kStarted) (void)keeper.WaitExit("probe");
   }
 };
 
 TEST_P(KeeperUser, Container_IsRootOfItsOwn) {
-  EXPECT_EQ(Output("c1", "tr -s ' ' </proc/self/uid_map; id -u; id -g; stat -c %u:%g /bin/busybox /dev/shm /volume /etc; touch /tmp/x /volume/x && stat -c %u /tmp/x; "
-                         "hostname; cat /proc/version | wc -c; ls /sys/class/net; grep CapEff /proc/self/status; echo x >/dev/null && echo null; "
-                         "touch /dev/shm/y && echo shm; chown 1000 /tmp/x && stat -c %u /tmp/x; mount -t tmpfs x /tmp 2>/dev/null || echo no-mount; echo out >/dev/stdout",
+  EXPECT_EQ(Output("c1",
+                   "tr -s ' ' </proc/self/uid_map; id -u; id -g; stat -c %u:%g /bin/busybox "
+                   "/dev/shm /volume /etc; touch /tmp/x /volume/x && stat -c %u /tmp/x; "
+                   "hostname; cat /proc/version | wc -c; ls /sys/class/net; grep CapEff "
+                   "/proc/self/status; echo x >/dev/null && echo null; "
+                   "touch /dev/shm/y && echo shm; chown 1000 /tmp/x && stat -c %u /tmp/x; mount -t "
+                   "tmpfs x /tmp 2>/dev/null || echo no-mount; echo out >/dev/stdout",
                    MappedOptions(keeper, "c1", GetParam())),
-            " 0 100000 65536\n0\n0\n0:0\n0:0\n0:0\n0:0\n0\ntest-pod\n0\nlo\nCapEff:\t00000000a80425fb\nnull\nshm\n1000\nno-mount\nout\n");
+            " 0 100000 "
+            "65536\n0\n0\n0:0\n0:0\n0:0\n0:0\n0\ntest-pod\n0\nlo\nCapEff:"
+            "\t00000000a80425fb\nnull\nshm\n1000\nno-mount\nout\n");
   struct stat info = {};
   ASSERT_EQ(stat((keeper.dir() + "/c1/upper/tmp/x").c_str(), &info), 0);
   EXPECT_EQ(info.st_uid, kMappedRoot + 1000);
@@ -845,13 +997,16 @@ TEST_P(KeeperUser, Exec_RunsInIt) {
   ContainerOptions options = MappedOptions(keeper, "c1", GetParam());
   options.args = {"sleep", "1000"};
   keeper.MustStart("c1", options);
-  const auto outcome = keeper.Exec("c1", {"sh", "-c", "id -u; tr -s ' ' </proc/self/uid_map; ls /proc/1/fd >/dev/null && echo mine"}, 0,
-                                   [](plan::Writer&, plan::Process& p) {
-                                     p.flags |= plan::kProcessCapabilities;
-                                     p.bounding = p.effective = p.permitted = 0xa80425fb;
-                                   });
+  const auto outcome = keeper.Exec(
+      "c1",
+      {"sh", "-c", "id -u; tr -s ' ' </proc/self/uid_map; ls /proc/1/fd >/dev/null && echo mine"},
+      0, [](plan::Writer&, plan::Process& p) {
+        p.flags |= plan::kProcessCapabilities;
+        p.bounding = p.effective = p.permitted = 0xa80425fb;
+      });
   EXPECT_EQ(outcome.failure, "");
-  EXPECT_EQ(outcome.out, GetParam() == PidMode::kPod ? "0\n 0 100000 65536\n" : "0\n 0 100000 65536\nmine\n");
+  EXPECT_EQ(outcome.out,
+            GetParam() == PidMode::kPod ? "0\n 0 100000 65536\n" : "0\n 0 100000 65536\nmine\n");
   EXPECT_TRUE(keeper.Exec("c1", {"sh", "-c", "setsid sleep 999 & sleep 999"}, 100).timed_out);
   keeper.SendSignal("c1", SIGKILL);
   EXPECT_EQ(keeper.WaitExit("c1").code, 137);
@@ -860,7 +1015,8 @@ TEST_P(KeeperUser, Exec_RunsInIt) {
 TEST_P(KeeperUser, StartFailure_IsReported) {
   ContainerOptions options = MappedOptions(keeper, "c1", GetParam());
   options.args = {"nothing"};
-  EXPECT_EQ(keeper.Start("c1", options).failure(), "exec: \"nothing\": executable file not found in $PATH");
+  EXPECT_EQ(keeper.Start("c1", options).failure(),
+            "exec: \"nothing\": executable file not found in $PATH");
 }
 INSTANTIATE_TEST_SUITE_P(PidModes, KeeperUser, testing::Values(PidMode::kPod, PidMode::kContainer));
 
@@ -868,7 +1024,9 @@ TEST_F(Keeper, Pod_NamespaceDescriptors) {
   TestKeeper other;
   const Message setup = other.SetupPod(AddUserNamespace);
   ASSERT_EQ(setup.type(), Type::kDone) << setup.failure();
-  for (const auto& [kind, name] : {std::pair{keeper::NamespaceKind::kNetwork, "net"}, {keeper::NamespaceKind::kUser, "user"}, {keeper::NamespaceKind::kPid, "pid"}}) {
+  for (const auto& [kind, name] : {std::pair{keeper::NamespaceKind::kNetwork, "net"},
+                                   {keeper::NamespaceKind::kUser, "user"},
+                                   {keeper::NamespaceKind::kPid, "pid"}}) {
     keeper::GetPodNamespace get;
     get.header.command = other.NextCommand();
     get.kind = kind;
@@ -882,7 +1040,8 @@ TEST_F(Keeper, Pod_NamespaceDescriptors) {
   }
 }
 
-// ------------------------------------------------------------------------------------------------------- protocol
+// -------------------------------------------------------------------------------------------------------
+// protocol
 
 TEST(KeeperProtocol, BeforeHello_IsRefused) {
   TestKeeper keeper;
@@ -930,7 +1089,9 @@ TEST_F(Keeper, Protocol_ManyDescriptors) {
   ContainerOptions options;
   options.change = [&](plan::Writer& w, plan::ContainerPlan&, std::vector<plan::Op>& ops) {
     for (int i = 0; i < 300; ++i) {
-      ops.push_back({.kind = plan::OpKind::kBind, .fd = w.AddFd(OpenTreeClone(keeper.dir() + "/volume")), .target = w.Add("/mnt/" + std::to_string(i))});
+      ops.push_back({.kind = plan::OpKind::kBind,
+                     .fd = w.AddFd(OpenTreeClone(keeper.dir() + "/volume")),
+                     .target = w.Add("/mnt/" + std::to_string(i))});
     }
   };
   EXPECT_EQ(Output("c1", "ls /mnt | wc -l", options), "300\n");
@@ -949,7 +1110,9 @@ TEST_F(Keeper, Protocol_CommandsOverlap) {
   std::vector<std::uint64_t> commands;
   for (int i = 0; i < kCount; ++i) {
     const std::string id = "c" + std::to_string(i);
-    commands.push_back(keeper.SendStart(id, {.args = {"sh", "-c", "echo " + id + "; exit " + std::to_string(i)}, .log_path = id + ".log"}));
+    commands.push_back(
+        keeper.SendStart(id, {.args = {"sh", "-c", "echo " + id + "; exit " + std::to_string(i)},
+                              .log_path = id + ".log"}));
   }
   std::map<std::uint64_t, bool> started;
   std::map<std::string, int> codes;
@@ -957,7 +1120,9 @@ TEST_F(Keeper, Protocol_CommandsOverlap) {
     const auto message = keeper.Receive();
     ASSERT_TRUE(message);
     if (message->type() == Type::kStarted) started[message->header().command] = true;
-    if (message->type() == Type::kContainerExited) codes[message->as<keeper::ContainerExited>().id] = message->as<keeper::ContainerExited>().exit.code;
+    if (message->type() == Type::kContainerExited)
+      codes[message->as<keeper::ContainerExited>().id] =
+          message->as<keeper::ContainerExited>().exit.code;
     ASSERT_NE(message->type(), Type::kFailed) << message->failure();
   }
   for (const std::uint64_t command : commands) EXPECT_TRUE(started.contains(command));
@@ -969,7 +1134,9 @@ TEST_F(Keeper, Protocol_CommandsOverlap) {
 }
 
 TEST_F(Keeper, Protocol_KeeperHoldsNoDescriptorsOfWhatEnded) {
-  const auto count = [&] { return ListDir("/proc/" + std::to_string(keeper.pid()) + "/fd")->size(); };
+  const auto count = [&] {
+    return ListDir("/proc/" + std::to_string(keeper.pid()) + "/fd")->size();
+  };
   const std::size_t before = count();
   for (int i = 0; i < 5; ++i) {
     (void)Run("c" + std::to_string(i), {.args = {"true"}});
@@ -985,7 +1152,8 @@ TEST_F(Keeper, Protocol_KeeperHoldsNoDescriptorsOfWhatEnded) {
   EXPECT_EQ(count(), before);
 }
 
-// ---------------------------------------------------------------------------------------------- older kernels
+// ----------------------------------------------------------------------------------------------
+// older kernels
 
 class KeeperFallback : public testing::TestWithParam<const char*> {};
 TEST_P(KeeperFallback, Start_Exec_Timeout_Work) {
@@ -994,13 +1162,15 @@ TEST_P(KeeperFallback, Start_Exec_Timeout_Work) {
   ASSERT_EQ(setup.type(), Type::kDone) << setup.failure();
   keeper.MustStart("c1", {.args = {"sh", "-c", "cat /proc/self/cgroup; exec sleep 1000"}});
   EXPECT_TRUE(keeper.Exec("c1", {"sh", "-c", "setsid sleep 1 & sleep 1000"}, 100).timed_out);
-  for (int i = 0; i < 100 && keeper.cgroup("c1").Pids().size() > 1; ++i) std::this_thread::sleep_for(milliseconds(5));  // they are dying
+  for (int i = 0; i < 100 && keeper.cgroup("c1").Pids().size() > 1; ++i)
+    std::this_thread::sleep_for(milliseconds(5));  // they are dying
   EXPECT_EQ(keeper.cgroup("c1").Pids().size(), 1U);
   EXPECT_THAT(keeper.LogLines(), HasSubstr("stdout F 0::/\n"));
   keeper.SendSignal("c1", SIGKILL);
   EXPECT_EQ(keeper.WaitExit("c1").code, 137);
 }
-INSTANTIATE_TEST_SUITE_P(Kernels, KeeperFallback, testing::Values("--without-clone3", "--without-cgroup-clone"));
+INSTANTIATE_TEST_SUITE_P(Kernels, KeeperFallback,
+                         testing::Values("--without-clone3", "--without-cgroup-clone"));
 
 TEST(KeeperRoot, SharedTemplate_Works) {
   TestKeeper keeper({}, true);
@@ -1011,7 +1181,8 @@ TEST(KeeperRoot, SharedTemplate_Works) {
   EXPECT_EQ(keeper.LogLines(), "stdout F hello\n");
 }
 
-// --------------------------------------------------------------------------------------------------------- numbers
+// ---------------------------------------------------------------------------------------------------------
+// numbers
 
 TEST_F(Keeper, Numbers_MemoryAndLatency) {
   std::vector<double> starts, execs;
@@ -1019,13 +1190,16 @@ TEST_F(Keeper, Numbers_MemoryAndLatency) {
     const std::string id = "c" + std::to_string(i);
     const std::uint64_t command = keeper.SendStart(id, {.args = {"sleep", "1000"}});
     ASSERT_EQ(keeper.Answer(command).type(), Type::kStarted);
-    starts.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() - keeper.sent_at()).count());
+    starts.push_back(std::chrono::duration<double, std::milli>(std::chrono::steady_clock::now() -
+                                                               keeper.sent_at())
+                         .count());
     if (i > 0) {
       EXPECT_EQ(keeper.Remove(id).type(), Type::kDone);
     }
   }
   for (int i = 0; i < 50; ++i) execs.push_back(keeper.Exec("c0", {"true"}).millis);
-  // The image is shared by all keepers of a node: with one alone, each would seem to pay for all of it.
+  // The image is shared by all keepers of a node: with one alone, each would seem to pay for all of
+  // it.
   std::vector<std::unique_ptr<TestKeeper>> others;
   for (int i = 0; i < 8; ++i) {
     others.push_back(std::make_unique<TestKeeper>());
@@ -1037,9 +1211,12 @@ TEST_F(Keeper, Numbers_MemoryAndLatency) {
   std::string rollup = *ReadFile("/proc/" + std::to_string(keeper.pid()) + "/smaps_rollup");
   std::string summary;
   for (const std::string& line : Split(rollup, '\n')) {
-    if (line.starts_with("Pss:") || line.starts_with("Rss:") || line.starts_with("Shared_Dirty:") || line.starts_with("Pss_Dirty:") || line.starts_with("Private_Dirty:")) summary += " " + Join(SplitFields(line), " ");
+    if (line.starts_with("Pss:") || line.starts_with("Rss:") || line.starts_with("Shared_Dirty:") ||
+        line.starts_with("Pss_Dirty:") || line.starts_with("Private_Dirty:"))
+      summary += " " + Join(SplitFields(line), " ");
   }
-  printf("start p50 %.2f ms min %.2f, exec p50 %.2f ms min %.2f;%s\n", starts[10], starts[0], execs[25], execs[0], summary.c_str());
+  printf("start p50 %.2f ms min %.2f, exec p50 %.2f ms min %.2f;%s\n", starts[10], starts[0],
+         execs[25], execs[0], summary.c_str());
   // Far from the measured values: they only catch a mistake of another order.
   EXPECT_LT(starts[0], 5 * kPatience);
   EXPECT_LT(execs[0], 5 * kPatience);

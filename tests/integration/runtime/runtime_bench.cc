@@ -1,4 +1,5 @@
-// What the verbs cost: medians and the 95th percentile, printed. Not a pass or a fail, but for gross surprises.
+// What the verbs cost: medians and the 95th percentile, printed. Not a pass or a fail, but for
+// gross surprises.
 #include <sys/resource.h>
 
 #include <algorithm>
@@ -7,6 +8,7 @@
 #include <thread>
 
 #include "linnet/base/text.h"
+
 #include "runtime_fixture.h"
 
 namespace linnet::runtime::test {
@@ -22,15 +24,18 @@ class Times {
   auto Take(const char* name, F run) {
     const auto begin = steady_clock::now();
     auto result = run();
-    times_[name].push_back(std::chrono::duration_cast<microseconds>(steady_clock::now() - begin).count());
+    times_[name].push_back(
+        std::chrono::duration_cast<microseconds>(steady_clock::now() - begin).count());
     return result;
   }
   void Print(const char* title) {
     std::printf("%s\n", title);
     for (auto& [name, list] : times_) {
       std::sort(list.begin(), list.end());
-      std::printf("  %-24s min %6lld  p50 %6lld  p95 %6lld us (n=%zu)\n", name.c_str(), static_cast<long long>(list.front()),
-                  static_cast<long long>(list[list.size() / 2]), static_cast<long long>(list[list.size() * 95 / 100]), list.size());
+      std::printf("  %-24s min %6lld  p50 %6lld  p95 %6lld us (n=%zu)\n", name.c_str(),
+                  static_cast<long long>(list.front()),
+                  static_cast<long long>(list[list.size() / 2]),
+                  static_cast<long long>(list[list.size() * 95 / 100]), list.size());
     }
   }
 
@@ -60,26 +65,40 @@ class RuntimeBench : public RuntimeTest {
       oci::Process process = ExecProcess("");
       process.args = {"true"};
       std::this_thread::sleep_for(gap);
-      LN_ASSERT_OK(times.Take("1 StartPod", [&] { return runtime_->StartPod(pod, In(seconds(5))); }));
-      LN_ASSERT_OK(times.Take("2 CheckContainer", [&] { return runtime_->CheckContainer(pod.id, c); }));
-      LN_ASSERT_OK(times.Take("3 StartContainer", [&] { return runtime_->StartContainer(pod.id, c, In(seconds(5))); }));
+      LN_ASSERT_OK(
+          times.Take("1 StartPod", [&] { return runtime_->StartPod(pod, In(seconds(5))); }));
+      LN_ASSERT_OK(
+          times.Take("2 CheckContainer", [&] { return runtime_->CheckContainer(pod.id, c); }));
+      LN_ASSERT_OK(times.Take("3 StartContainer",
+                              [&] { return runtime_->StartContainer(pod.id, c, In(seconds(5))); }));
       std::this_thread::sleep_for(gap);
-      LN_ASSERT_OK(times.Take("4 ExecSync true", [&] { return runtime_->ExecSync(pod.id, c.id, process, seconds(5)); }));
+      LN_ASSERT_OK(times.Take("4 ExecSync true", [&] {
+        return runtime_->ExecSync(pod.id, c.id, process, seconds(5));
+      }));
       std::this_thread::sleep_for(gap);
       LN_ASSERT_OK(times.Take("5 SIGKILL + WaitExit", [&]() -> Result<ContainerExit> {
         LN_TRY(runtime_->Signal(pod.id, c.id, 9));
         return runtime_->WaitExit(pod.id, c.id, In(seconds(5)));
       }));
-      LN_ASSERT_OK(times.Take("6 RemoveContainer", [&] { return runtime_->RemoveContainer(pod.id, c.id); }));
+      LN_ASSERT_OK(
+          times.Take("6 RemoveContainer", [&] { return runtime_->RemoveContainer(pod.id, c.id); }));
       LN_ASSERT_OK(times.Take("7 RemovePod", [&] { return runtime_->RemovePod(pod.id, ""); }));
     }
     times.Print(title);
   }
 };
 
-TEST_F(RuntimeBench, OwnPid) { Cycle(NamespaceMode::kContainer, std::chrono::milliseconds(3), 100, "pid: container's own, gaps of 3 ms"); }
-TEST_F(RuntimeBench, PodPid) { Cycle(NamespaceMode::kPod, std::chrono::milliseconds(3), 100, "pid: the pod's, gaps of 3 ms"); }
-TEST_F(RuntimeBench, AfterIdle) { Cycle(NamespaceMode::kContainer, std::chrono::milliseconds(300), 20, "pid: container's own, gaps of 300 ms"); }
+TEST_F(RuntimeBench, OwnPid) {
+  Cycle(NamespaceMode::kContainer, std::chrono::milliseconds(3), 100,
+        "pid: container's own, gaps of 3 ms");
+}
+TEST_F(RuntimeBench, PodPid) {
+  Cycle(NamespaceMode::kPod, std::chrono::milliseconds(3), 100, "pid: the pod's, gaps of 3 ms");
+}
+TEST_F(RuntimeBench, AfterIdle) {
+  Cycle(NamespaceMode::kContainer, std::chrono::milliseconds(300), 20,
+        "pid: container's own, gaps of 300 ms");
+}
 
 TEST_F(RuntimeBench, FourClients) {
   constexpr int kEach = 50;
@@ -113,13 +132,15 @@ TEST_F(RuntimeBench, MemoryAndIdle) {
   std::uint64_t sum = 0;
   const std::vector<pid_t> keepers = Keepers();
   for (const pid_t pid : keepers) sum += Pss(pid);
-  std::printf("keepers: %zu, PSS %llu KiB each\n", keepers.size(), static_cast<unsigned long long>(sum / keepers.size()));
+  std::printf("keepers: %zu, PSS %llu KiB each\n", keepers.size(),
+              static_cast<unsigned long long>(sum / keepers.size()));
   rusage before{};
   rusage after{};
   getrusage(RUSAGE_SELF, &before);
   std::this_thread::sleep_for(seconds(2));
   getrusage(RUSAGE_SELF, &after);
-  std::printf("idle with 50 pods: %ld voluntary context switches in 2 s\n", after.ru_nvcsw - before.ru_nvcsw);
+  std::printf("idle with 50 pods: %ld voluntary context switches in 2 s\n",
+              after.ru_nvcsw - before.ru_nvcsw);
   EXPECT_LE(after.ru_nvcsw - before.ru_nvcsw, 3);  // the sleep itself
 }
 

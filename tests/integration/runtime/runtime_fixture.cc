@@ -9,8 +9,9 @@
 #include <cstdlib>
 #include <thread>
 
-#include "cgroup/cgroup.h"
 #include "linnet/base/text.h"
+
+#include "cgroup/cgroup.h"
 
 namespace linnet::runtime::test {
 namespace {
@@ -20,13 +21,15 @@ constexpr auto kPatience = std::chrono::seconds(10);
 UniqueFd NewNetns() {
   UniqueFd out;
   std::thread([&out] {
-    if (unshare(CLONE_NEWNET) == 0) out = UniqueFd(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
+    if (unshare(CLONE_NEWNET) == 0)
+      out = UniqueFd(open("/proc/thread-self/ns/net", O_RDONLY | O_CLOEXEC));
   }).join();
   return out;
 }
 
 std::string KeeperPath() {
-  const char* bin = std::getenv("LINNET_BIN_DIR");  // NOLINT(concurrency-mt-unsafe): nobody writes the environment
+  const char* bin = std::getenv(
+      "LINNET_BIN_DIR");  // NOLINT(concurrency-mt-unsafe): nobody writes the environment
   return std::string(bin != nullptr ? bin : "bin") + "/linnet-keeper";
 }
 
@@ -84,16 +87,21 @@ std::size_t Heard::lost_count() {
 
 Deadline In(std::chrono::milliseconds time) { return std::chrono::steady_clock::now() + time; }
 
-// --------------------------------------------------------------------------------------------------------- set-up
+// ---------------------------------------------------------------------------------------------------------
+// set-up
 
 void RuntimeTest::SetUp() {
   dir_.Write("base/fs/bin/busybox", *ReadFile("/bin/busybox"));
   ASSERT_EQ(chmod((dir_ / "base/fs/bin/busybox").c_str(), 0755), 0);
-  for (const char* applet : {"sh", "cat", "echo", "sleep", "ls", "id", "true", "ps", "kill", "mount", "touch", "head", "grep", "readlink",
-                             "stat", "hostname", "seq", "yes", "mkdir", "rm", "tail", "setsid", "dd", "pgrep", "wc", "trap"}) {
+  for (const char* applet :
+       {"sh",    "cat",   "echo", "sleep",  "ls",       "id",    "true",     "ps",  "kill",
+        "mount", "touch", "head", "grep",   "readlink", "stat",  "hostname", "seq", "yes",
+        "mkdir", "rm",    "tail", "setsid", "dd",       "pgrep", "wc",       "trap"}) {
     ASSERT_EQ(symlink("busybox", (dir_ / ("base/fs/bin/" + std::string(applet))).c_str()), 0);
   }
-  dir_.Write({{"base/fs/etc/passwd", "root:x:0:0::/:/bin/sh\n"}, {"base/fs/etc/layer", "base\n"}, {"base/fs/tmp/", ""}});
+  dir_.Write({{"base/fs/etc/passwd", "root:x:0:0::/:/bin/sh\n"},
+              {"base/fs/etc/layer", "base\n"},
+              {"base/fs/tmp/", ""}});
   dir_.Write({{"top/fs/etc/layer", "top\n"}, {"logs/", ""}, {"state/", ""}, {"pods/", ""}});
   fds_before_ = OpenFds();
   StartRuntime();
@@ -104,8 +112,9 @@ void RuntimeTest::StartRuntime() {
   options.state_dir = dir_ / "state";
   options.keeper_path = KeeperPath();
   options.cgroup_root = kCgroupRoot;
-  runtime_ = LN_ASSERT_OK(Runtime::Create(options, {.on_exit = [this](const PodId& p, const ContainerExit& e) { heard_.Exit(p, e); },
-                                                    .on_keeper_lost = [this](const PodId& p) { heard_.Lost(p); }}));
+  runtime_ = LN_ASSERT_OK(Runtime::Create(
+      options, {.on_exit = [this](const PodId& p, const ContainerExit& e) { heard_.Exit(p, e); },
+                .on_keeper_lost = [this](const PodId& p) { heard_.Lost(p); }}));
 }
 
 void RuntimeTest::TearDown() {
@@ -121,7 +130,12 @@ void RuntimeTest::TearDown() {
 }
 
 PodSpec RuntimeTest::MakePod(NamespaceMode pid) {
-  PodSpec spec{.id = PodId::Generate(), .uid_mappings = {}, .gid_mappings = {}, .hostname = "pod-host", .sysctls = {}, .cgroup_parent = {}};
+  PodSpec spec{.id = PodId::Generate(),
+               .uid_mappings = {},
+               .gid_mappings = {},
+               .hostname = "pod-host",
+               .sysctls = {},
+               .cgroup_parent = {}};
   spec.pid = pid;
   UniqueFd netns = NewNetns();
   spec.netns = netns;
@@ -130,7 +144,13 @@ PodSpec RuntimeTest::MakePod(NamespaceMode pid) {
 }
 
 ContainerSpec RuntimeTest::MakeContainer(const PodId& pod, const std::string& script) {
-  ContainerSpec out{.id = ContainerId::Generate(), .spec = {}, .rootfs = {}, .log = {}, .pid = NamespaceMode::kContainer, .pid_target = {}, .directory = {}};
+  ContainerSpec out{.id = ContainerId::Generate(),
+                    .spec = {},
+                    .rootfs = {},
+                    .log = {},
+                    .pid = NamespaceMode::kContainer,
+                    .pid_target = {},
+                    .directory = {}};
   out.directory = dir_ / ("pods/" + pod.str() + "/containers/" + out.id.str());
   EXPECT_TRUE(MakeDirs(out.directory, 0700).has_value());
   out.rootfs = {.lower_dirs = {dir_ / "base/fs", dir_ / "top/fs"},
@@ -147,7 +167,8 @@ ContainerSpec RuntimeTest::MakeContainer(const PodId& pod, const std::string& sc
   spec.masked_paths = DefaultMaskedPaths();
   spec.readonly_paths = DefaultReadonlyPaths();
   spec.seccomp = DefaultSeccompProfile(spec.process.capabilities->bounding);
-  for (const char* type : {"mount", "network", "uts", "ipc", "pid", "cgroup"}) spec.namespaces.push_back({type, ""});
+  for (const char* type : {"mount", "network", "uts", "ipc", "pid", "cgroup"})
+    spec.namespaces.push_back({type, ""});
   spec.resources.devices.push_back({.allow = false});
   AddDefaultDevices(spec);
   return out;
@@ -171,9 +192,12 @@ oci::Process RuntimeTest::ExecProcess(const std::string& script) {
   return process;
 }
 
-std::string RuntimeTest::ReadLog(const Started& s) { return dir_.Read("logs/" + s.container.str() + ".log"); }
+std::string RuntimeTest::ReadLog(const Started& s) {
+  return dir_.Read("logs/" + s.container.str() + ".log");
+}
 
-// ------------------------------------------------------------------------------------------------------- counting
+// -------------------------------------------------------------------------------------------------------
+// counting
 
 std::vector<pid_t> RuntimeTest::Keepers() {
   std::vector<pid_t> out;
@@ -185,8 +209,9 @@ std::vector<pid_t> RuntimeTest::Keepers() {
 
 std::size_t RuntimeTest::CountProcesses(const std::string& text) {
   const std::vector<std::string> pids = Pids();
-  return static_cast<std::size_t>(
-      std::count_if(pids.begin(), pids.end(), [&](const std::string& pid) { return CommandLine(pid).find(text) != std::string::npos; }));
+  return static_cast<std::size_t>(std::count_if(
+      pids.begin(), pids.end(),
+      [&](const std::string& pid) { return CommandLine(pid).find(text) != std::string::npos; }));
 }
 
 bool RuntimeTest::CgroupsLeft() {

@@ -1,12 +1,12 @@
 // A Runtime with a busybox image, whose keepers, cgroups and descriptors are counted at the end.
 #pragma once
 
-#include <gtest/gtest.h>
-
 #include <map>
 #include <memory>
 #include <string>
 #include <vector>
+
+#include <gtest/gtest.h>
 
 #include "linnet/base/mutex.h"
 #include "linnet/runtime/runtime.h"
@@ -57,7 +57,8 @@ class RuntimeTest : public ::testing::Test {
   };
   Started Run(const std::string& script, NamespaceMode pid = NamespaceMode::kContainer);
   oci::Process ExecProcess(const std::string& script);
-  Result<ExecOutput> Exec(const Started& s, const std::string& script, std::chrono::milliseconds timeout = std::chrono::seconds(10)) {
+  Result<ExecOutput> Exec(const Started& s, const std::string& script,
+                          std::chrono::milliseconds timeout = std::chrono::seconds(10)) {
     return runtime_->ExecSync(s.pod, s.container, ExecProcess(script), timeout);
   }
   std::string ReadLog(const Started& s);

@@ -7,8 +7,9 @@
 
 #include <thread>
 
-#include "cgroup/cgroup.h"
 #include "linnet/base/text.h"
+
+#include "cgroup/cgroup.h"
 #include "runtime_fixture.h"
 
 namespace linnet::runtime::test {
@@ -18,7 +19,9 @@ using std::chrono::milliseconds;
 using std::chrono::seconds;
 using std::chrono::steady_clock;
 
-milliseconds Since(steady_clock::time_point t) { return std::chrono::duration_cast<milliseconds>(steady_clock::now() - t); }
+milliseconds Since(steady_clock::time_point t) {
+  return std::chrono::duration_cast<milliseconds>(steady_clock::now() - t);
+}
 
 TEST_F(RuntimeTest, Container_Ends_ExitIsKnownEverywhere) {
   const Started s = Run("echo to-out; echo to-err >&2; cat /etc/layer; exit 3");
@@ -55,7 +58,8 @@ TEST_F(RuntimeTest, Pod_HostnameSysctlsAndShm_AreItsOwn) {
   const ContainerSpec first = MakeContainer(pod.id, "echo shared > /dev/shm/file; sleep 100");
   LN_ASSERT_OK(runtime_->StartContainer(pod.id, first, In(seconds(5))));
   const Started s{pod.id, first.id, first.directory};
-  const ExecOutput out = LN_ASSERT_OK(Exec(s, "hostname; cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax"));
+  const ExecOutput out =
+      LN_ASSERT_OK(Exec(s, "hostname; cat /proc/sys/net/ipv4/ip_forward /proc/sys/kernel/msgmax"));
   EXPECT_EQ(out.out, "pod-host\n1\n4096\n");
   const ContainerSpec second = MakeContainer(pod.id, "cat /dev/shm/file");
   LN_ASSERT_OK(runtime_->StartContainer(pod.id, second, In(seconds(5))));
@@ -66,7 +70,8 @@ TEST_F(RuntimeTest, Pod_HostnameSysctlsAndShm_AreItsOwn) {
 TEST_F(RuntimeTest, StartPod_Refused_LeavesNothing) {
   PodSpec pod = MakePod(NamespaceMode::kPod);
   pod.sysctls = {{"kernel.core_pattern", "core"}};
-  LN_EXPECT_ERROR(runtime_->StartPod(pod, In(seconds(5))), Code::kInvalidArgument, "kernel.core_pattern");
+  LN_EXPECT_ERROR(runtime_->StartPod(pod, In(seconds(5))), Code::kInvalidArgument,
+                  "kernel.core_pattern");
   EXPECT_TRUE(Keepers().empty());
   EXPECT_FALSE(CgroupsLeft());
   pod.sysctls = {{"net.ipv4.no_such_thing", "1"}};  // found out by the keeper
@@ -84,10 +89,13 @@ TEST_F(RuntimeTest, StartContainer_Fails_SaysTheStageAndLeavesNothing) {
   LN_EXPECT_OK(runtime_->StartPod(pod, In(seconds(5))));
   ContainerSpec missing = MakeContainer(pod.id, "");
   missing.spec.process.args = {"no-such-program"};
-  LN_EXPECT_ERROR(runtime_->StartContainer(pod.id, missing, In(seconds(5))), Code::kNotFound, "no-such-program");
+  LN_EXPECT_ERROR(runtime_->StartContainer(pod.id, missing, In(seconds(5))), Code::kNotFound,
+                  "no-such-program");
   ContainerSpec mount = MakeContainer(pod.id, "true");
-  mount.spec.mounts.push_back({.destination = "/data", .type = "bind", .source = dir_ / "absent", .options = {"rbind"}});
-  LN_EXPECT_ERROR(runtime_->StartContainer(pod.id, mount, In(seconds(5))), Code::kNotFound, "mounts[7].source");
+  mount.spec.mounts.push_back(
+      {.destination = "/data", .type = "bind", .source = dir_ / "absent", .options = {"rbind"}});
+  LN_EXPECT_ERROR(runtime_->StartContainer(pod.id, mount, In(seconds(5))), Code::kNotFound,
+                  "mounts[7].source");
   auto manager = LN_ASSERT_OK(CgroupManager::Create());
   EXPECT_TRUE(manager->Children(std::string(kCgroupRoot) + "/pods/" + pod.id.str())->empty());
   EXPECT_TRUE(runtime_->ListContainers(pod.id)->empty());
@@ -96,7 +104,8 @@ TEST_F(RuntimeTest, StartContainer_Fails_SaysTheStageAndLeavesNothing) {
   LN_ASSERT_OK(runtime_->StartContainer(pod.id, missing, In(seconds(5))));
 }
 
-// ----------------------------------------------------------------------------------------------------------- exec
+// -----------------------------------------------------------------------------------------------------------
+// exec
 
 TEST_F(RuntimeTest, ExecSync_CollectsOutputAndCode) {
   const Started s = Run("sleep 100");
@@ -106,16 +115,20 @@ TEST_F(RuntimeTest, ExecSync_CollectsOutputAndCode) {
   EXPECT_EQ(out.exit_code, 7);
   oci::Process missing = ExecProcess("");
   missing.args = {"no-such-program"};
-  LN_EXPECT_ERROR(runtime_->ExecSync(s.pod, s.container, missing, seconds(5)), Code::kNotFound, "no-such-program");
-  LN_EXPECT_ERROR(runtime_->ExecSync(s.pod, ContainerId::Generate(), missing, seconds(5)), Code::kNotFound, "");
+  LN_EXPECT_ERROR(runtime_->ExecSync(s.pod, s.container, missing, seconds(5)), Code::kNotFound,
+                  "no-such-program");
+  LN_EXPECT_ERROR(runtime_->ExecSync(s.pod, ContainerId::Generate(), missing, seconds(5)),
+                  Code::kNotFound, "");
 }
 
 TEST_F(RuntimeTest, ExecSync_Timeout_KillsTheWholeTree) {
   const Started s = Run("sleep 100");
   const auto begin = steady_clock::now();
-  LN_EXPECT_ERROR(Exec(s, "setsid sleep 4321 & sleep 4321", milliseconds(300)), Code::kDeadlineExceeded, "300 ms");
+  LN_EXPECT_ERROR(Exec(s, "setsid sleep 4321 & sleep 4321", milliseconds(300)),
+                  Code::kDeadlineExceeded, "300 ms");
   EXPECT_LT(Since(begin), seconds(2));
-  for (int i = 0; i < 100 && CountProcesses("4321") > 0; ++i) std::this_thread::sleep_for(milliseconds(10));
+  for (int i = 0; i < 100 && CountProcesses("4321") > 0; ++i)
+    std::this_thread::sleep_for(milliseconds(10));
   EXPECT_EQ(CountProcesses("sleep 4321"), 0U);
   EXPECT_EQ(LN_ASSERT_OK(Exec(s, "echo alive")).out, "alive\n");
 }
@@ -181,17 +194,22 @@ TEST_F(RuntimeTest, Exec_WithStreams_UsesThem) {
   UniqueFd in_read(in[0]), in_write(in[1]), out_read(out[0]), out_write(out[1]);
   ASSERT_EQ(write(in_write.get(), "abc", 3), 3);
   in_write.Reset();
-  const ExecSpec spec{.process = ExecProcess("cat; exit 9"), .stdin_fd = in_read, .stdout_fd = out_write, .on_terminal = {}};
+  const ExecSpec spec{.process = ExecProcess("cat; exit 9"),
+                      .stdin_fd = in_read,
+                      .stdout_fd = out_write,
+                      .on_terminal = {}};
   EXPECT_EQ(LN_ASSERT_OK(runtime_->Exec(s.pod, s.container, spec)).exit_code, 9);
   out_write.Reset();
   EXPECT_EQ(LN_ASSERT_OK(ReadAll(out_read)), "abc");
 }
 
-// -------------------------------------------------------------------------------------------------- signals and ends
+// --------------------------------------------------------------------------------------------------
+// signals and ends
 
 TEST_F(RuntimeTest, Signal_Term_IsDelivered) {
   const Started s = Run("trap 'exit 42' TERM; echo ready; while :; do sleep 0.05; done");
-  for (int i = 0; i < 200 && ReadLog(s).find("ready") == std::string::npos; ++i) std::this_thread::sleep_for(milliseconds(10));
+  for (int i = 0; i < 200 && ReadLog(s).find("ready") == std::string::npos; ++i)
+    std::this_thread::sleep_for(milliseconds(10));
   LN_EXPECT_OK(runtime_->Signal(s.pod, s.container, SIGTERM));
   EXPECT_EQ(LN_ASSERT_OK(runtime_->WaitExit(s.pod, s.container, In(seconds(5)))).exit_code, 42);
   LN_EXPECT_OK(runtime_->Signal(s.pod, s.container, SIGTERM));  // gone already
@@ -200,7 +218,8 @@ TEST_F(RuntimeTest, Signal_Term_IsDelivered) {
 
 TEST_F(RuntimeTest, Signal_Kill_EndsEverything) {
   const Started s = Run("trap '' TERM; setsid sleep 5678 & sleep 5678");
-  LN_EXPECT_ERROR(runtime_->WaitExit(s.pod, s.container, In(milliseconds(20))), Code::kDeadlineExceeded, "");
+  LN_EXPECT_ERROR(runtime_->WaitExit(s.pod, s.container, In(milliseconds(20))),
+                  Code::kDeadlineExceeded, "");
   LN_EXPECT_OK(runtime_->Signal(s.pod, s.container, SIGKILL));
   const ContainerExit exit = LN_ASSERT_OK(runtime_->WaitExit(s.pod, s.container, In(seconds(5))));
   EXPECT_EQ(exit.exit_code, 137);
@@ -212,7 +231,8 @@ class PidModeTest : public RuntimeTest, public ::testing::WithParamInterface<Nam
 
 // A grandchild that ignores what can be ignored and holds the log's pipe open.
 TEST_P(PidModeTest, StubbornGrandchild_ExitAndRemovalArePrompt) {
-  const Started s = Run("(trap '' TERM HUP INT; while :; do sleep 7777; done) & sleep 0.1; exit 5", GetParam());
+  const Started s =
+      Run("(trap '' TERM HUP INT; while :; do sleep 7777; done) & sleep 0.1; exit 5", GetParam());
   const auto begin = steady_clock::now();
   EXPECT_EQ(LN_ASSERT_OK(runtime_->WaitExit(s.pod, s.container, In(seconds(5)))).exit_code, 5);
   EXPECT_LT(Since(begin), milliseconds(500));
@@ -223,13 +243,17 @@ TEST_P(PidModeTest, StubbornGrandchild_ExitAndRemovalArePrompt) {
   EXPECT_EQ(CountProcesses("sleep 7777"), 0U);
 }
 TEST_P(PidModeTest, RemovePod_RunningStubbornContainer_IsPrompt) {
-  const Started s = Run("trap '' TERM; (trap '' TERM; while :; do sleep 7778; done) & while :; do sleep 7778; done", GetParam());
+  const Started s = Run(
+      "trap '' TERM; (trap '' TERM; while :; do sleep 7778; done) & while :; do sleep 7778; done",
+      GetParam());
   const auto removal = steady_clock::now();
   LN_EXPECT_OK(runtime_->RemovePod(s.pod, ""));
   EXPECT_LT(Since(removal), milliseconds(300));
   EXPECT_EQ(CountProcesses("sleep 7778"), 0U);
 }
-INSTANTIATE_TEST_SUITE_P(Modes, PidModeTest, ::testing::Values(NamespaceMode::kPod, NamespaceMode::kContainer, NamespaceMode::kNode));
+INSTANTIATE_TEST_SUITE_P(Modes, PidModeTest,
+                         ::testing::Values(NamespaceMode::kPod, NamespaceMode::kContainer,
+                                           NamespaceMode::kNode));
 
 TEST_F(RuntimeTest, PidTarget_SeesTheOther) {
   const Started s = Run("sleep 6543");
@@ -247,9 +271,11 @@ TEST_F(RuntimeTest, MemoryLimit_Exceeded_IsReportedAsOom) {
   ContainerSpec container = MakeContainer(pod.id, "tail /dev/zero");
   container.spec.resources.memory_limit = 16 << 20;
   auto started = runtime_->StartContainer(pod.id, container, In(seconds(5)));
-  if (!started && started.error().Is(Code::kUnimplemented)) GTEST_SKIP() << started.error().message();
+  if (!started && started.error().Is(Code::kUnimplemented))
+    GTEST_SKIP() << started.error().message();
   LN_ASSERT_OK(std::move(started));
-  const ContainerExit exit = LN_ASSERT_OK(runtime_->WaitExit(pod.id, container.id, In(seconds(20))));
+  const ContainerExit exit =
+      LN_ASSERT_OK(runtime_->WaitExit(pod.id, container.id, In(seconds(20))));
   EXPECT_TRUE(exit.oom_killed);
   EXPECT_EQ(exit.exit_code, 137);
 }
@@ -259,7 +285,8 @@ TEST_F(RuntimeTest, UpdateResources_ChangesTheLimit) {
   oci::Resources resources;
   resources.pids_limit = 3;
   auto updated = runtime_->UpdateResources(s.pod, s.container, resources);
-  if (!updated && updated.error().Is(Code::kUnimplemented)) GTEST_SKIP() << updated.error().message();
+  if (!updated && updated.error().Is(Code::kUnimplemented))
+    GTEST_SKIP() << updated.error().message();
   LN_EXPECT_OK(std::move(updated));
   const auto out = Exec(s, "sleep 1 & sleep 1 & sleep 1 & sleep 1 & sleep 1 & wait");
   // Without room for even its own process, the exec fails as a whole.
@@ -269,9 +296,11 @@ TEST_F(RuntimeTest, UpdateResources_ChangesTheLimit) {
 }
 
 TEST_F(RuntimeTest, Usage_OfContainerAndPod) {
-  // 32 MiB of a tmpfs that the container's own group pays for, a busy loop for some time, and three processes.
-  const Started s = Run("dd if=/dev/zero of=/dev/shm/fill bs=1M count=32 2>/dev/null; sleep 1000 & sleep 1000 & "
-                        "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo done; wait");
+  // 32 MiB of a tmpfs that the container's own group pays for, a busy loop for some time, and three
+  // processes.
+  const Started s =
+      Run("dd if=/dev/zero of=/dev/shm/fill bs=1M count=32 2>/dev/null; sleep 1000 & sleep 1000 & "
+          "i=0; while [ $i -lt 20000 ]; do i=$((i+1)); done; echo done; wait");
   const auto usage_when = [&](const std::function<bool(const CgroupUsage&)>& good) {
     CgroupUsage usage;
     for (int i = 0; i < 200; ++i) {
@@ -297,7 +326,8 @@ TEST_F(RuntimeTest, Usage_OfContainerAndPod) {
   oci::Resources limit;
   limit.memory_limit = 64 << 20;
   LN_EXPECT_OK(runtime_->UpdateResources(s.pod, s.container, limit));
-  EXPECT_EQ(LN_ASSERT_OK(runtime_->ContainerUsage(s.pod, s.container)).memory->limit_bytes, 64U << 20);
+  EXPECT_EQ(LN_ASSERT_OK(runtime_->ContainerUsage(s.pod, s.container)).memory->limit_bytes,
+            64U << 20);
   const CgroupUsage pod = LN_ASSERT_OK(runtime_->PodUsage(s.pod, ""));
   ASSERT_TRUE(pod.cpu_ns && pod.memory && pod.pids);
   EXPECT_GE(*pod.cpu_ns, *usage.cpu_ns);
@@ -310,30 +340,39 @@ TEST_F(RuntimeTest, Usage_OfContainerAndPod) {
 TEST_F(RuntimeTest, ReopenLog_NewFileGetsTheRest) {
   const Started s = Run("while :; do echo line; sleep 0.01; done");
   const std::string path = dir_ / ("logs/" + s.container.str() + ".log");
-  for (int i = 0; i < 200 && ReadLog(s).size() < 10; ++i) std::this_thread::sleep_for(milliseconds(10));
+  for (int i = 0; i < 200 && ReadLog(s).size() < 10; ++i)
+    std::this_thread::sleep_for(milliseconds(10));
   ASSERT_EQ(rename(path.c_str(), (path + ".1").c_str()), 0);
   LN_EXPECT_OK(runtime_->ReopenLog(s.pod, s.container));
   ASSERT_TRUE(Exists(path));
   const std::string old = *ReadFile(path + ".1");
-  for (int i = 0; i < 200 && ReadLog(s).size() < 10; ++i) std::this_thread::sleep_for(milliseconds(10));
+  for (int i = 0; i < 200 && ReadLog(s).size() < 10; ++i)
+    std::this_thread::sleep_for(milliseconds(10));
   EXPECT_GT(ReadLog(s).size(), 10U);
   EXPECT_EQ(*ReadFile(path + ".1"), old);
   LN_EXPECT_OK(runtime_->Signal(s.pod, s.container, SIGKILL));
   LN_ASSERT_OK(runtime_->WaitExit(s.pod, s.container, In(seconds(5))));
-  LN_EXPECT_ERROR(runtime_->ReopenLog(s.pod, s.container), Code::kFailedPrecondition, "not running");
+  LN_EXPECT_ERROR(runtime_->ReopenLog(s.pod, s.container), Code::kFailedPrecondition,
+                  "not running");
 }
 
-// ----------------------------------------------------------------------------------------------------------- mounts
+// -----------------------------------------------------------------------------------------------------------
+// mounts
 
 TEST_F(RuntimeTest, Volumes_ReadOnlyAndPropagation) {
   dir_.Write({{"volume/file", "data\n"}, {"shared/", ""}});
-  ASSERT_EQ(mount((dir_ / "shared").c_str(), (dir_ / "shared").c_str(), nullptr, MS_BIND, nullptr), 0);
+  ASSERT_EQ(mount((dir_ / "shared").c_str(), (dir_ / "shared").c_str(), nullptr, MS_BIND, nullptr),
+            0);
   ASSERT_EQ(mount(nullptr, (dir_ / "shared").c_str(), nullptr, MS_SHARED, nullptr), 0);
   const PodSpec pod = MakePod();
   LN_EXPECT_OK(runtime_->StartPod(pod, In(seconds(5))));
   ContainerSpec c = MakeContainer(pod.id, "sleep 100");
-  const auto add = [&](const char* destination, const std::string& source, std::vector<std::string> options) {
-    c.spec.mounts.push_back({.destination = destination, .type = "bind", .source = source, .options = std::move(options)});
+  const auto add = [&](const char* destination, const std::string& source,
+                       std::vector<std::string> options) {
+    c.spec.mounts.push_back({.destination = destination,
+                             .type = "bind",
+                             .source = source,
+                             .options = std::move(options)});
   };
   add("/ro", dir_ / "volume", {"rbind", "rprivate", "ro"});
   add("/rro", dir_ / "volume", {"rbind", "rprivate", "rro"});
@@ -347,7 +386,8 @@ TEST_F(RuntimeTest, Volumes_ReadOnlyAndPropagation) {
   LN_EXPECT_OK(runtime_->CheckContainer(pod.id, c));
   LN_ASSERT_OK(runtime_->StartContainer(pod.id, c, In(seconds(5))));
   const Started s{pod.id, c.id, c.directory};
-  EXPECT_EQ(LN_ASSERT_OK(Exec(s, "cat /ro/file /rro/file /etc/one-file")).out, "data\ndata\ndata\n");
+  EXPECT_EQ(LN_ASSERT_OK(Exec(s, "cat /ro/file /rro/file /etc/one-file")).out,
+            "data\ndata\ndata\n");
   EXPECT_NE(LN_ASSERT_OK(Exec(s, "touch /ro/x")).err.find("Read-only"), std::string::npos);
   EXPECT_NE(LN_ASSERT_OK(Exec(s, "touch /rro/x")).err.find("Read-only"), std::string::npos);
   EXPECT_EQ(LN_ASSERT_OK(Exec(s, "touch /rw/x && ls /rw")).out, "file\nx\n");
@@ -357,7 +397,8 @@ TEST_F(RuntimeTest, Volumes_ReadOnlyAndPropagation) {
   dir_.Write("shared/inner/later", "");
   EXPECT_EQ(LN_ASSERT_OK(Exec(s, "ls /slave/inner")).out, "later\n");
   // … and back.
-  oci::Process process = ExecProcess("mkdir /both/up && mount -t tmpfs tmpfs /both/up && touch /both/up/from-inside");
+  oci::Process process =
+      ExecProcess("mkdir /both/up && mount -t tmpfs tmpfs /both/up && touch /both/up/from-inside");
   process.capabilities = c.spec.process.capabilities;
   const ExecOutput up = LN_ASSERT_OK(runtime_->ExecSync(pod.id, c.id, process, seconds(5)));
   EXPECT_EQ(up.exit_code, 0) << up.err;
@@ -373,10 +414,12 @@ TEST_F(RuntimeTest, Volume_SourceBecameALink_IsNotFollowed) {
   const PodSpec pod = MakePod();
   LN_EXPECT_OK(runtime_->StartPod(pod, In(seconds(5))));
   ContainerSpec c = MakeContainer(pod.id, "cat /data/file");
-  c.spec.mounts.push_back({.destination = "/data", .type = "bind", .source = dir_ / "volume", .options = {"rbind"}});
+  c.spec.mounts.push_back(
+      {.destination = "/data", .type = "bind", .source = dir_ / "volume", .options = {"rbind"}});
   ASSERT_EQ(rename((dir_ / "volume").c_str(), (dir_ / "moved").c_str()), 0);
   ASSERT_EQ(symlink("secret", (dir_ / "volume").c_str()), 0);
-  LN_EXPECT_ERROR(runtime_->StartContainer(pod.id, c, In(seconds(5))), Code::kInvalidArgument, "mounts[7].source");
+  LN_EXPECT_ERROR(runtime_->StartContainer(pod.id, c, In(seconds(5))), Code::kInvalidArgument,
+                  "mounts[7].source");
 }
 
 TEST_F(RuntimeTest, HundredsOfVolumesAndAPlanLargerThanAMessage) {
@@ -385,7 +428,10 @@ TEST_F(RuntimeTest, HundredsOfVolumesAndAPlanLargerThanAMessage) {
   LN_EXPECT_OK(runtime_->StartPod(pod, In(seconds(5))));
   ContainerSpec c = MakeContainer(pod.id, "ls -d /volumes/*/file | wc -l");
   for (int i = 0; i < 300; ++i) {
-    c.spec.mounts.push_back({.destination = "/volumes/" + std::to_string(i), .type = "bind", .source = dir_ / "volume", .options = {"rbind"}});
+    c.spec.mounts.push_back({.destination = "/volumes/" + std::to_string(i),
+                             .type = "bind",
+                             .source = dir_ / "volume",
+                             .options = {"rbind"}});
   }
   LN_ASSERT_OK(runtime_->StartContainer(pod.id, c, In(seconds(20))));
   EXPECT_EQ(LN_ASSERT_OK(runtime_->WaitExit(pod.id, c.id, In(seconds(10)))).exit_code, 0);
@@ -404,12 +450,17 @@ TEST_F(RuntimeTest, UserNamespace_PodAndContainer) {
   c.spec.uid_mappings = c.spec.gid_mappings = pod.uid_mappings;
   dir_.Write("volume/file", "data\n");
   ASSERT_EQ(chown((dir_ / "volume").c_str(), 0, 0), 0);
-  c.spec.mounts.push_back({.destination = "/data", .type = "bind", .source = dir_ / "volume", .options = {"rbind"},
-                           .uid_mappings = pod.uid_mappings, .gid_mappings = pod.gid_mappings});
+  c.spec.mounts.push_back({.destination = "/data",
+                           .type = "bind",
+                           .source = dir_ / "volume",
+                           .options = {"rbind"},
+                           .uid_mappings = pod.uid_mappings,
+                           .gid_mappings = pod.gid_mappings});
   LN_EXPECT_OK(runtime_->CheckContainer(pod.id, c));
   LN_ASSERT_OK(runtime_->StartContainer(pod.id, c, In(seconds(5))));
   const Started s{pod.id, c.id, c.directory};
-  const ExecOutput out = LN_ASSERT_OK(Exec(s, "id -u; stat -c %u /made /etc/layer /data; cat /proc/self/uid_map; echo x > /dev/null"));
+  const ExecOutput out = LN_ASSERT_OK(Exec(
+      s, "id -u; stat -c %u /made /etc/layer /data; cat /proc/self/uid_map; echo x > /dev/null"));
   EXPECT_EQ(out.err, "");
   EXPECT_TRUE(out.out.starts_with("0\n0\n0\n0\n")) << out.out;
   EXPECT_NE(out.out.find("200000"), std::string::npos) << out.out;
@@ -419,7 +470,8 @@ TEST_F(RuntimeTest, UserNamespace_PodAndContainer) {
   EXPECT_EQ(made.st_uid, 0U);  // the volume is mapped, not chowned
 }
 
-// ---------------------------------------------------------------------------------------------------------- check
+// ----------------------------------------------------------------------------------------------------------
+// check
 
 TEST_F(RuntimeTest, CheckContainer_RefusesWithTheField) {
   const PodSpec pod = MakePod();
@@ -427,24 +479,28 @@ TEST_F(RuntimeTest, CheckContainer_RefusesWithTheField) {
   ContainerSpec c = MakeContainer(pod.id, "true");
   LN_EXPECT_OK(runtime_->CheckContainer(pod.id, c));
   c.spec.process.capabilities->effective.emplace_back("CAP_NONSENSE");
-  LN_EXPECT_ERROR(runtime_->CheckContainer(pod.id, c), Code::kInvalidArgument, "process.capabilities.effective");
+  LN_EXPECT_ERROR(runtime_->CheckContainer(pod.id, c), Code::kInvalidArgument,
+                  "process.capabilities.effective");
   c = MakeContainer(pod.id, "true");
   c.spec.seccomp->default_action = "SCMP_ACT_NONSENSE";
   LN_EXPECT_ERROR(runtime_->CheckContainer(pod.id, c), Code::kInvalidArgument, "linux.seccomp");
   c = MakeContainer(pod.id, "true");
   c.spec.resources.unified = {{"memory.high", "1"}};
   if (runtime_->features().cgroup_layout != "v2") {
-    LN_EXPECT_ERROR(runtime_->CheckContainer(pod.id, c), Code::kUnimplemented, "linux.resources.unified");
+    LN_EXPECT_ERROR(runtime_->CheckContainer(pod.id, c), Code::kUnimplemented,
+                    "linux.resources.unified");
   }
   c = MakeContainer(pod.id, "true");
   c.spec.process.apparmor_profile = "some";
   if (!runtime_->features().apparmor) {
-    LN_EXPECT_ERROR(runtime_->CheckContainer(pod.id, c), Code::kUnimplemented, "process.apparmorProfile");
+    LN_EXPECT_ERROR(runtime_->CheckContainer(pod.id, c), Code::kUnimplemented,
+                    "process.apparmorProfile");
   }
   LN_EXPECT_ERROR(runtime_->CheckContainer(PodId::Generate(), c), Code::kNotFound, "does not run");
 }
 
-// --------------------------------------------------------------------------------------------- daemon and keeper die
+// ---------------------------------------------------------------------------------------------
+// daemon and keeper die
 
 TEST_F(RuntimeTest, Daemon_Restarts_AdoptsWhatRunsAndHearsWhatEnded) {
   const Started running = Run("sleep 1000");
@@ -485,11 +541,13 @@ TEST_F(RuntimeTest, Daemon_KilledDuringExecSync_TheTreeGoes) {
     if (runtime_->AdoptPod(s.pod, In(seconds(5)))) (void)Exec(s, "sleep 8642", seconds(60));
     _exit(1);
   }
-  for (int i = 0; i < 1000 && CountProcesses("sleep 8642") == 0; ++i) std::this_thread::sleep_for(milliseconds(10));
+  for (int i = 0; i < 1000 && CountProcesses("sleep 8642") == 0; ++i)
+    std::this_thread::sleep_for(milliseconds(10));
   EXPECT_GT(CountProcesses("sleep 8642"), 0U);
   ASSERT_EQ(kill(daemon, SIGKILL), 0);
   ASSERT_EQ(waitpid(daemon, nullptr, 0), daemon);
-  for (int i = 0; i < 1000 && CountProcesses("sleep 8642") > 0; ++i) std::this_thread::sleep_for(milliseconds(10));
+  for (int i = 0; i < 1000 && CountProcesses("sleep 8642") > 0; ++i)
+    std::this_thread::sleep_for(milliseconds(10));
   EXPECT_EQ(CountProcesses("sleep 8642"), 0U);
   StartRuntime();
   LN_ASSERT_OK(runtime_->AdoptPod(s.pod, In(seconds(5))));
@@ -509,7 +567,10 @@ TEST_F(RuntimeTest, Adopt_NoKeeper_IsNotFoundAndNothingIsLeft) {
 
 TEST_F(RuntimeTest, Keeper_Killed_PodIsLostAndRemovable) {
   const Started s = Run("sleep 2468", NamespaceMode::kPod);
-  std::thread waiter([&] { LN_EXPECT_ERROR(runtime_->WaitExit(s.pod, s.container, In(seconds(10))), Code::kNotFound, "lost"); });
+  std::thread waiter([&] {
+    LN_EXPECT_ERROR(runtime_->WaitExit(s.pod, s.container, In(seconds(10))), Code::kNotFound,
+                    "lost");
+  });
   for (const pid_t pid : Keepers()) {
     if (ReadFile("/proc/" + std::to_string(pid) + "/cmdline")->find("linnet-keeper") == 0) {
       ASSERT_EQ(kill(pid, SIGKILL), 0);
@@ -517,7 +578,8 @@ TEST_F(RuntimeTest, Keeper_Killed_PodIsLostAndRemovable) {
   }
   EXPECT_TRUE(heard_.WaitLost(s.pod));
   waiter.join();
-  for (int i = 0; i < 100 && CountProcesses("sleep 2468") > 0; ++i) std::this_thread::sleep_for(milliseconds(10));
+  for (int i = 0; i < 100 && CountProcesses("sleep 2468") > 0; ++i)
+    std::this_thread::sleep_for(milliseconds(10));
   EXPECT_EQ(CountProcesses("sleep 2468"), 0U);
   LN_EXPECT_ERROR(Exec(s, "true"), Code::kUnavailable, "gone");
   LN_EXPECT_OK(runtime_->Signal(s.pod, s.container, SIGTERM));
@@ -550,7 +612,8 @@ TEST_F(RuntimeTest, Sweep_EndsWhatNobodyKnows) {
   EXPECT_EQ(LN_ASSERT_OK(Exec(kept, "echo here")).out, "here\n");
 }
 
-// --------------------------------------------------------------------------------------------- the client's cgroups
+// --------------------------------------------------------------------------------------------- the
+// client's cgroups
 
 TEST_F(RuntimeTest, CgroupParentOfTheClient_OnlyOwnChildrenGo) {
   auto manager = LN_ASSERT_OK(CgroupManager::Create());
@@ -572,7 +635,8 @@ TEST_F(RuntimeTest, CgroupParentOfTheClient_OnlyOwnChildrenGo) {
   StopRuntime();
   for (const pid_t pid : Keepers()) {
     if (CountProcesses(pods[0].pod.str()) > 0 &&
-        ReadFile("/proc/" + std::to_string(pid) + "/cmdline")->find(pods[0].pod.str()) != std::string::npos) {
+        ReadFile("/proc/" + std::to_string(pid) + "/cmdline")->find(pods[0].pod.str()) !=
+            std::string::npos) {
       ASSERT_EQ(kill(pid, SIGKILL), 0);
     }
   }
@@ -588,7 +652,8 @@ TEST_F(RuntimeTest, CgroupParentOfTheClient_OnlyOwnChildrenGo) {
   LN_EXPECT_OK(manager->Remove(parent));
 }
 
-// ------------------------------------------------------------------------------------------------------------ churn
+// ------------------------------------------------------------------------------------------------------------
+// churn
 
 TEST_F(RuntimeTest, FiftyPods_NothingLeaks) {
   Run("true");
@@ -596,7 +661,9 @@ TEST_F(RuntimeTest, FiftyPods_NothingLeaks) {
   const std::size_t fds = OpenFds();
   std::vector<std::thread> threads;
   std::vector<Started> pods;
-  for (int i = 0; i < 50; ++i) pods.push_back(Run(i % 2 == 0 ? "sleep 1000" : "exit 1", i % 3 == 0 ? NamespaceMode::kPod : NamespaceMode::kContainer));
+  for (int i = 0; i < 50; ++i)
+    pods.push_back(Run(i % 2 == 0 ? "sleep 1000" : "exit 1",
+                       i % 3 == 0 ? NamespaceMode::kPod : NamespaceMode::kContainer));
   EXPECT_EQ(Keepers().size(), 50U + 17U);  // and holders
   for (int t = 0; t < 4; ++t) {
     threads.emplace_back([&, t] {

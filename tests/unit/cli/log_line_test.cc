@@ -30,7 +30,8 @@ TEST(ParseLogLine, EmptyText_IsALine) {
 }
 
 TEST(ParseLogLine, OtherText_IsNone) {
-  for (const char* text : {"", "hello", "t stdin F x", "t stdout"}) EXPECT_FALSE(ParseLogLine(text)) << text;
+  for (const char* text : {"", "hello", "t stdin F x", "t stdout"})
+    EXPECT_FALSE(ParseLogLine(text)) << text;
 }
 
 }  // namespace

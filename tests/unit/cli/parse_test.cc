@@ -1,9 +1,9 @@
 #include "parse.h"
 
+#include <cstdlib>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <cstdlib>
 
 namespace linnet::cli {
 namespace {
@@ -41,7 +41,8 @@ TEST_P(BadPort, IsRefusedWithTheText) {
   EXPECT_THAT(port.error().message(), HasSubstr(GetParam()));
 }
 INSTANTIATE_TEST_SUITE_P(Texts, BadPort,
-                         ::testing::Values("80", "0:80", "80:0", "65536:80", "80:x", "80:80/icmp", "nowhere:80:80", "80:80/", ":80"));
+                         ::testing::Values("80", "0:80", "80:0", "65536:80", "80:x", "80:80/icmp",
+                                           "nowhere:80:80", "80:80/", ":80"));
 
 TEST(ParseVolume, Options_SetReadOnlyAndPropagation) {
   const auto volume = ParseVolume("/a:/b:rro");
@@ -56,7 +57,8 @@ TEST(ParseVolume, Options_SetReadOnlyAndPropagation) {
 }
 
 TEST(ParseVolume, BadText_IsRefused) {
-  for (const char* text : {"", "/a", "/a:", ":/b", "/a:b", "/a:/b:rx", "/a:/b:ro:x"}) EXPECT_FALSE(ParseVolume(text)) << text;
+  for (const char* text : {"", "/a", "/a:", ":/b", "/a:b", "/a:/b:rx", "/a:/b:ro:x"})
+    EXPECT_FALSE(ParseVolume(text)) << text;
 }
 
 TEST(ParseEnv, WithoutValue_TakesThisProcessesOne) {
@@ -79,8 +81,9 @@ TEST(ParseEnv, ValueWithEquals_KeepsIt) {
 }
 
 TEST(ParseBytes, Units_AreBinary) {
-  const std::pair<const char*, std::uint64_t> cases[] = {{"4096", 4096},          {"64m", 64ULL << 20}, {"64M", 64ULL << 20},
-                                                         {"64MiB", 64ULL << 20}, {"1.5g", 3ULL << 29}, {"1kb", 1024}};
+  const std::pair<const char*, std::uint64_t> cases[] = {
+      {"4096", 4096},         {"64m", 64ULL << 20}, {"64M", 64ULL << 20},
+      {"64MiB", 64ULL << 20}, {"1.5g", 3ULL << 29}, {"1kb", 1024}};
   for (const auto& [text, bytes] : cases) {
     const auto got = ParseBytes(text);
     ASSERT_TRUE(got) << text;
@@ -89,7 +92,8 @@ TEST(ParseBytes, Units_AreBinary) {
 }
 
 TEST(ParseBytes, BadText_IsRefused) {
-  for (const char* text : {"", "m", "-1", "0", "1x", "1e30", "nan", "64 m"}) EXPECT_FALSE(ParseBytes(text)) << text;
+  for (const char* text : {"", "m", "-1", "0", "1x", "1e30", "nan", "64 m"})
+    EXPECT_FALSE(ParseBytes(text)) << text;
 }
 
 TEST(ParseCpus, Fraction_IsMicrosecondsOfThePeriod) {
@@ -102,7 +106,8 @@ TEST(ParseCpus, Fraction_IsMicrosecondsOfThePeriod) {
 }
 
 TEST(ParseSeconds, NumberOrDuration_IsWholeSeconds) {
-  const std::pair<const char*, std::int64_t> cases[] = {{"0", 0}, {"10", 10}, {"1m30s", 90}, {"500ms", 1}};
+  const std::pair<const char*, std::int64_t> cases[] = {
+      {"0", 0}, {"10", 10}, {"1m30s", 90}, {"500ms", 1}};
   for (const auto& [text, seconds] : cases) {
     const auto got = ParseSeconds(text);
     ASSERT_TRUE(got) << text;

@@ -1,9 +1,10 @@
 #include "config/config.h"
 
-#include <gtest/gtest.h>
 #include <unistd.h>
 
 #include <cstdlib>
+
+#include <gtest/gtest.h>
 
 #include "linnet/base/text.h"
 #include "linnet/testing/result.h"
@@ -43,8 +44,9 @@ TEST_F(ConfigTest, Empty_HasDefaults) {
 }
 
 TEST_F(ConfigTest, File_SetsValuesAndNamesLines) {
-  const LoadedConfig loaded = LN_ASSERT_OK(Load("[network]\nbridge = \"br7\"\npool_size = 0\n\nsubnets = [\"10.1.0.0/16\"]\n"
-                                                "[runtimes.runc]\npath = \"/usr/sbin/runc\"\n"));
+  const LoadedConfig loaded = LN_ASSERT_OK(
+      Load("[network]\nbridge = \"br7\"\npool_size = 0\n\nsubnets = [\"10.1.0.0/16\"]\n"
+           "[runtimes.runc]\npath = \"/usr/sbin/runc\"\n"));
   EXPECT_EQ(loaded.config.network.bridge, "br7");
   EXPECT_EQ(loaded.config.network.pool_size, 0);
   EXPECT_EQ(loaded.config.network.subnets, std::vector<std::string>{"10.1.0.0/16"});
@@ -63,13 +65,15 @@ TEST_F(ConfigTest, DropIns_CountInTheOrderOfNames) {
 }
 
 TEST_F(ConfigTest, EnvironmentAndOptions_WinInThisOrder) {
-  dir_.Write("linnet.toml", "[network]\nbridge = \"file\"\npool_size = 1\n[log]\nlevel = \"warn\"\n");
-  const LoadedConfig loaded = LN_ASSERT_OK(LoadConfig({.file = dir_ / "linnet.toml",
-                                                       .env = {{"LINNET_NETWORK_BRIDGE", "env"},
-                                                               {"LINNET_LOG_LEVEL", "error"},
-                                                               {"LINNET_NETWORK_BIN_DIRS", "/a, /b"},
-                                                               {"LINNET_ADDRESS", "of another program"}},
-                                                       .options = {{"log.level", "debug"}}}));
+  dir_.Write("linnet.toml",
+             "[network]\nbridge = \"file\"\npool_size = 1\n[log]\nlevel = \"warn\"\n");
+  const LoadedConfig loaded =
+      LN_ASSERT_OK(LoadConfig({.file = dir_ / "linnet.toml",
+                               .env = {{"LINNET_NETWORK_BRIDGE", "env"},
+                                       {"LINNET_LOG_LEVEL", "error"},
+                                       {"LINNET_NETWORK_BIN_DIRS", "/a, /b"},
+                                       {"LINNET_ADDRESS", "of another program"}},
+                               .options = {{"log.level", "debug"}}}));
   EXPECT_EQ(loaded.config.network.bridge, "env");
   EXPECT_EQ(loaded.config.network.pool_size, 1);
   EXPECT_EQ(loaded.config.network.bin_dirs, (std::vector<std::string>{"/a", "/b"}));
@@ -82,23 +86,30 @@ TEST_F(ConfigTest, UnknownKey_IsRefusedWithPlaceAndSuggestion) {
   const std::string file = dir_ / "linnet.toml";
   LN_EXPECT_ERROR(Load("\n[network]\nbrigde = \"x\"\n"), Code::kInvalidArgument,
                   file + ":3: unknown key \"network.brigde\" (did you mean \"network.bridge\"?)");
-  LN_EXPECT_ERROR(Load("pool_size = 1\n"), Code::kInvalidArgument, "(did you mean \"network.pool_size\"?)");
-  LN_EXPECT_ERROR(Load("[runtimes.runc]\nbinary = \"x\"\n"), Code::kInvalidArgument, "runtimes.NAME.path");
+  LN_EXPECT_ERROR(Load("pool_size = 1\n"), Code::kInvalidArgument,
+                  "(did you mean \"network.pool_size\"?)");
+  LN_EXPECT_ERROR(Load("[runtimes.runc]\nbinary = \"x\"\n"), Code::kInvalidArgument,
+                  "runtimes.NAME.path");
   const auto far = Load("zzzzzzzz = 1\n");
   ASSERT_FALSE(far);
   EXPECT_EQ(far.error().message().find("did you mean"), std::string::npos) << far.error().message();
 }
 
 TEST_F(ConfigTest, WrongValues_AreRefusedWithTheirKey) {
-  LN_EXPECT_ERROR(Load("[network]\npool_size = 99999\n"), Code::kInvalidArgument, "network.pool_size: 99999 is not in the range");
-  LN_EXPECT_ERROR(Load("[network]\npool_size = 99999999999999\n"), Code::kInvalidArgument, "not in the range");
+  LN_EXPECT_ERROR(Load("[network]\npool_size = 99999\n"), Code::kInvalidArgument,
+                  "network.pool_size: 99999 is not in the range");
+  LN_EXPECT_ERROR(Load("[network]\npool_size = 99999999999999\n"), Code::kInvalidArgument,
+                  "not in the range");
   LN_EXPECT_ERROR(Load("[network]\npool_size = \"4\"\n"), Code::kInvalidArgument, "whole number");
-  LN_EXPECT_ERROR(Load("[network]\npool_size = 4.5\n"), Code::kInvalidArgument, "network.pool_size");
+  LN_EXPECT_ERROR(Load("[network]\npool_size = 4.5\n"), Code::kInvalidArgument,
+                  "network.pool_size");
   LN_EXPECT_ERROR(Load("[network]\nbin_dirs = [1]\n"), Code::kInvalidArgument, "list of texts");
   LN_EXPECT_ERROR(Load("[network]\nbin_dirs = \"/a\"\n"), Code::kInvalidArgument, "list of texts");
-  LN_EXPECT_ERROR(Load("[log]\nlevel = \"loud\"\n"), Code::kInvalidArgument, "not one of debug, info, warn, error");
+  LN_EXPECT_ERROR(Load("[log]\nlevel = \"loud\"\n"), Code::kInvalidArgument,
+                  "not one of debug, info, warn, error");
   LN_EXPECT_ERROR(Load("root = \"\"\n"), Code::kInvalidArgument, "must not be empty");
-  LN_EXPECT_ERROR(LoadConfig({.file = dir_ / "linnet.toml", .options = {{"log.level", "loud"}}}), Code::kInvalidArgument, "");
+  LN_EXPECT_ERROR(LoadConfig({.file = dir_ / "linnet.toml", .options = {{"log.level", "loud"}}}),
+                  Code::kInvalidArgument, "");
 }
 
 TEST_F(ConfigTest, BrokenToml_NamesTheLine) {
@@ -125,17 +136,21 @@ TEST_F(ConfigTest, OwnDirectories_GetAnInstanceAndTheirOwnNames) {
 TEST_F(ConfigTest, Instance_IsThatOfTheRealPath) {
   dir_.Write("real/");
   ASSERT_EQ(::symlink((dir_ / "real").c_str(), (dir_ / "link").c_str()), 0);
-  EXPECT_EQ(LN_ASSERT_OK(InstanceOf("/r", dir_ / "link/state")), LN_ASSERT_OK(InstanceOf("/r", dir_ / "real/state")));
-  // Known value: it is part of names on disk and in the kernel, and must not change between versions.
+  EXPECT_EQ(LN_ASSERT_OK(InstanceOf("/r", dir_ / "link/state")),
+            LN_ASSERT_OK(InstanceOf("/r", dir_ / "real/state")));
+  // Known value: it is part of names on disk and in the kernel, and must not change between
+  // versions.
   EXPECT_EQ(LN_ASSERT_OK(InstanceOf("/r", "/linnet-instance-test")), "raso");
 }
 
 TEST_F(ConfigTest, Print_IsTomlThatGivesTheSame) {
-  const LoadedConfig first = LN_ASSERT_OK(Load("[network]\nbin_dirs = [\"/x\", \"/y \\\"z\"]\npool_size = 3\n"));
+  const LoadedConfig first =
+      LN_ASSERT_OK(Load("[network]\nbin_dirs = [\"/x\", \"/y \\\"z\"]\npool_size = 3\n"));
   const std::string text = PrintConfig(first);
   EXPECT_NE(text.find("linnet.toml:3; default 8"), std::string::npos) << text;
   const LoadedConfig second = LN_ASSERT_OK(Load(text));
-  for (std::size_t i = 0; i < first.settings.size(); ++i) EXPECT_EQ(first.settings[i].value, second.settings[i].value);
+  for (std::size_t i = 0; i < first.settings.size(); ++i)
+    EXPECT_EQ(first.settings[i].value, second.settings[i].value);
 }
 
 TEST_F(ConfigTest, Json_IsNested) {
@@ -148,10 +163,12 @@ TEST_F(ConfigTest, PackagedSample_ShowsTheDefaults) {
   const char* source_dir = std::getenv("LINNET_SOURCE_DIR");
   if (source_dir == nullptr) GTEST_SKIP() << "LINNET_SOURCE_DIR is not set (ctest does)";
   std::string sample;
-  const std::string text = LN_ASSERT_OK(ReadFile(std::string(source_dir) + "/contrib/packaging/linnet.toml"));
+  const std::string text =
+      LN_ASSERT_OK(ReadFile(std::string(source_dir) + "/contrib/packaging/linnet.toml"));
   for (std::string line : Split(text, '\n')) {
     if (line.starts_with("# [runtimes") || line.starts_with("# path")) continue;
-    const bool is_key = line.starts_with("# ") && line.find(" = ") != std::string::npos && line.find(' ', 2) == line.find(" = ");
+    const bool is_key = line.starts_with("# ") && line.find(" = ") != std::string::npos &&
+                        line.find(' ', 2) == line.find(" = ");
     if (is_key && !line.starts_with("# subnets")) line.erase(0, 2);
     sample += line + "\n";
   }

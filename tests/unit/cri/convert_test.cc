@@ -1,12 +1,13 @@
+#include <csignal>
+
 #include <gtest/gtest.h>
 
-#include <csignal>
+#include "linnet/testing/result.h"
 
 #include "convert/from_cri.h"
 #include "convert/signals.h"
 #include "convert/text.h"
 #include "convert/to_cri.h"
-#include "linnet/testing/result.h"
 
 namespace linnet::cri {
 namespace {
@@ -76,7 +77,8 @@ TEST(FromCri, Pod_NothingSet_HasTheInterfacesDefaults) {
 
 TEST(FromCri, Pod_UnknownEnumNumber_IsRefusedWithItsField) {
   v1::PodSandboxConfig c = FullPod();
-  c.mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_network(static_cast<v1::NamespaceMode>(9));
+  c.mutable_linux()->mutable_security_context()->mutable_namespace_options()->set_network(
+      static_cast<v1::NamespaceMode>(9));
   LN_EXPECT_ERROR(PodConfigFrom(c, ""), Code::kInvalidArgument, "namespace_options.network: 9");
   c = FullPod();
   c.mutable_port_mappings(0)->set_protocol(static_cast<v1::Protocol>(7));
@@ -184,7 +186,8 @@ TEST(RoundTrip, Container_StatusEchoesItsConfiguration) {
   ASSERT_EQ(out.mounts_size(), 1);
   EXPECT_EQ(out.mounts(0).host_path(), "/srv");
   EXPECT_FALSE(out.mounts(0).has_image());
-  EXPECT_EQ(out.resources().linux().SerializeAsString(), FullContainer().linux().resources().SerializeAsString());
+  EXPECT_EQ(out.resources().linux().SerializeAsString(),
+            FullContainer().linux().resources().SerializeAsString());
   EXPECT_EQ(out.user().linux().supplemental_groups_size(), 2);
   EXPECT_EQ(out.stop_signal(), v1::SIGNAL_SIGUSR1);
 }
@@ -223,9 +226,9 @@ TEST(Text, Utf8_ReplacesOnlyWhatIsBroken) {
   EXPECT_EQ(Utf8("plain ä € 𝄞"), "plain ä € 𝄞");
   const std::string bad = "\xEF\xBF\xBD";
   EXPECT_EQ(Utf8("a\xff"), "a" + bad);
-  EXPECT_EQ(Utf8("\xc3"), bad);                             // cut short
-  EXPECT_EQ(Utf8("\xc0\x80"), bad + bad);                   // longer than needed
-  EXPECT_EQ(Utf8("\xed\xa0\x80"), bad + bad + bad);         // half of a surrogate pair
+  EXPECT_EQ(Utf8("\xc3"), bad);                                // cut short
+  EXPECT_EQ(Utf8("\xc0\x80"), bad + bad);                      // longer than needed
+  EXPECT_EQ(Utf8("\xed\xa0\x80"), bad + bad + bad);            // half of a surrogate pair
   EXPECT_EQ(Utf8("\xf4\x90\x80\x80"), bad + bad + bad + bad);  // over U+10FFFF
 }
 

@@ -117,8 +117,9 @@ TEST(Interface, SecurityContext_HasItsNumbers) {
   s.add_masked_paths("/m");
   s.mutable_seccomp();
   s.set_supplemental_groups_policy(v1::Strict);
-  const std::vector<Tag> want = {{1, kBytes}, {2, kVarint}, {3, kBytes}, {5, kBytes}, {11, kVarint},
-                                 {12, kBytes}, {13, kBytes}, {15, kBytes}, {17, kVarint}};
+  const std::vector<Tag> want = {{1, kBytes},  {2, kVarint},  {3, kBytes},
+                                 {5, kBytes},  {11, kVarint}, {12, kBytes},
+                                 {13, kBytes}, {15, kBytes},  {17, kVarint}};
   EXPECT_EQ(TagsOf(s), want);
 }
 
@@ -160,7 +161,8 @@ TEST(Interface, EnvironmentValue_TakesAnyBytes) {
 TEST(Interface, UnknownField_IsSkipped) {
   v1::ImageSpec newer;
   newer.set_image("i");
-  const std::string bytes = newer.SerializeAsString() + std::string("\xfa\x3e\x01x", 4);  // field 1007, bytes
+  const std::string bytes =
+      newer.SerializeAsString() + std::string("\xfa\x3e\x01x", 4);  // field 1007, bytes
   v1::ImageSpec back;
   ASSERT_TRUE(back.ParseFromString(bytes));
   EXPECT_EQ(back.image(), "i");

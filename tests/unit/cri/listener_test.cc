@@ -1,7 +1,6 @@
 #include "daemon/listener.h"
 
 #include <fcntl.h>
-#include <gtest/gtest.h>
 #include <sys/file.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
@@ -11,9 +10,12 @@
 #include <future>
 #include <thread>
 
-#include "daemon/lock.h"
+#include <gtest/gtest.h>
+
 #include "linnet/testing/result.h"
 #include "linnet/testing/temp_dir.h"
+
+#include "daemon/lock.h"
 
 namespace linnet::cri {
 namespace {
@@ -23,7 +25,8 @@ UniqueFd Connect(const std::string& path) {
   address.sun_family = AF_UNIX;
   std::memcpy(address.sun_path, path.c_str(), path.size());
   UniqueFd fd(::socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0));
-  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0) fd.Reset();
+  if (::connect(fd.get(), reinterpret_cast<const sockaddr*>(&address), sizeof address) != 0)
+    fd.Reset();
   return fd;
 }
 
@@ -77,7 +80,8 @@ TEST(Lock, SecondHolder_IsRefusedWithThePidOfTheFirst) {
   const testing::TempDir dir;
   {
     const UniqueFd first = LN_ASSERT_OK(LockDirectory(dir / "state", 0711));
-    LN_EXPECT_ERROR(LockDirectory(dir / "state", 0711), Code::kAlreadyExists, "pid " + std::to_string(::getpid()));
+    LN_EXPECT_ERROR(LockDirectory(dir / "state", 0711), Code::kAlreadyExists,
+                    "pid " + std::to_string(::getpid()));
   }
   const UniqueFd again = LN_ASSERT_OK(LockDirectory(dir / "state", 0711));
   EXPECT_TRUE(again);
@@ -87,7 +91,8 @@ TEST(Lock, SecondHolder_IsRefusedWithThePidOfTheFirst) {
 TEST(Lock, ChildOfADeadHolder_IsWaitedFor) {
   const testing::TempDir dir;
   UniqueFd first = LN_ASSERT_OK(LockDirectory(dir / "state", 0711));
-  dir.Write("state/linnetd.lock", "999999999\n");  // its holder is no more (this is another file: take that one's lock)
+  dir.Write("state/linnetd.lock",
+            "999999999\n");  // its holder is no more (this is another file: take that one's lock)
   UniqueFd copy = LN_ASSERT_OK(Open(dir / "state/linnetd.lock", O_RDWR));
   ASSERT_EQ(::flock(copy.get(), LOCK_EX | LOCK_NB), 0);
   std::thread child([&] {

@@ -1,8 +1,8 @@
 #include "daemon/options.h"
 
-#include <gtest/gtest.h>
-
 #include <vector>
+
+#include <gtest/gtest.h>
 
 namespace linnet::cri {
 namespace {
@@ -19,13 +19,15 @@ TEST(Options, None_IsFine) {
 }
 
 TEST(Options, All_BecomeSettings) {
-  const ParsedOptions parsed = Parse({"--config", "/c", "--root", "/r", "--state=/s", "--socket", "/k", "--log-level", "debug",
-                                      "--log-format", "json", "--log-file", "/l", "--print-config"});
+  const ParsedOptions parsed =
+      Parse({"--config", "/c", "--root", "/r", "--state=/s", "--socket", "/k", "--log-level",
+             "debug", "--log-format", "json", "--log-file", "/l", "--print-config"});
   ASSERT_FALSE(parsed.exit);
   EXPECT_EQ(parsed.options.config_file, "/c");
   EXPECT_TRUE(parsed.options.print_config);
-  const std::map<std::string, std::string> want = {{"root", "/r"},          {"state", "/s"},       {"socket", "/k"},
-                                                   {"log.level", "debug"}, {"log.format", "json"}, {"log.file", "/l"}};
+  const std::map<std::string, std::string> want = {{"root", "/r"},         {"state", "/s"},
+                                                   {"socket", "/k"},       {"log.level", "debug"},
+                                                   {"log.format", "json"}, {"log.file", "/l"}};
   EXPECT_EQ(parsed.options.settings, want);
 }
 
@@ -40,7 +42,8 @@ TEST(Options, Help_NamesEveryOption) {
   const ParsedOptions parsed = Parse({"--help"});
   ASSERT_TRUE(parsed.exit);
   EXPECT_EQ(parsed.exit->code, 0);
-  for (const char* option : {"--config", "--root", "--state", "--socket", "--log-level", "--log-file", "--print-config"}) {
+  for (const char* option : {"--config", "--root", "--state", "--socket", "--log-level",
+                             "--log-file", "--print-config"}) {
     EXPECT_NE(parsed.exit->text.find(option), std::string::npos) << option;
   }
 }

@@ -1,19 +1,20 @@
-// The services over a real socket: gRPC, worker threads, conversion and the orchestrator, with fakes of runtime, network
-// and images behind it.
-#include <gtest/gtest.h>
-
+// The services over a real socket: gRPC, worker threads, conversion and the orchestrator, with
+// fakes of runtime, network and images behind it.
 #include <csignal>
 #include <future>
 #include <set>
 #include <thread>
+
+#include <gtest/gtest.h>
+
+#include "linnet/testing/result.h"
+#include "linnet/testing/temp_dir.h"
 
 #include "cri.grpc.pb.h"
 #include "daemon/listener.h"
 #include "daemon/server.h"
 #include "fakes.h"
 #include "linnet.grpc.pb.h"
-#include "linnet/testing/result.h"
-#include "linnet/testing/temp_dir.h"
 #include "service/serve.h"
 #include "service/services.h"
 #include "streaming/tickets.h"
@@ -29,8 +30,11 @@ class SlowImages final : public oci::ImageStore {
  public:
   explicit SlowImages(const std::string& root) : inner_(root) {}
   std::vector<std::shared_ptr<const oci::Image>> List() const override { return inner_.List(); }
-  std::shared_ptr<const oci::Image> Find(std::string_view ref) const override { return inner_.Find(ref); }
-  Result<std::shared_ptr<const oci::Image>> Pull(const oci::Reference& ref, const oci::PullOptions& options) override {
+  std::shared_ptr<const oci::Image> Find(std::string_view ref) const override {
+    return inner_.Find(ref);
+  }
+  Result<std::shared_ptr<const oci::Image>> Pull(const oci::Reference& ref,
+                                                 const oci::PullOptions& options) override {
     if (ref.path == "library/down") return Unavailable("RegistryUnavailable: nobody answered");
     for (std::uint64_t i = 1; i <= 50 && options.progress; ++i) options.progress({"layer", i, 50});
     if (ref.path == "library/endless") {
@@ -42,14 +46,19 @@ class SlowImages final : public oci::ImageStore {
     }
     return inner_.Pull(ref, options);
   }
-  Result<std::shared_ptr<const oci::Image>> Import(FdRef archive, const ImportOptions& options) override {
+  Result<std::shared_ptr<const oci::Image>> Import(FdRef archive,
+                                                   const ImportOptions& options) override {
     imported = LN_TRY(ReadAll(archive));
     import_options = options;
     return inner_.Import(archive, options);
   }
   Result<void> Remove(std::string_view) override { return Ok(); }
-  Result<std::shared_ptr<const void>> Hold(const oci::Digest& id) override { return inner_.Hold(id); }
-  Result<oci::FsUsage> Usage() const override { return oci::FsUsage{.mountpoint = "/x", .used_bytes = 5, .inodes_used = 2}; }
+  Result<std::shared_ptr<const void>> Hold(const oci::Digest& id) override {
+    return inner_.Hold(id);
+  }
+  Result<oci::FsUsage> Usage() const override {
+    return oci::FsUsage{.mountpoint = "/x", .used_bytes = 5, .inodes_used = 2};
+  }
 
   std::promise<void> stopped_pulls;
   std::string imported;
@@ -66,12 +75,15 @@ class ServiceTest : public ::testing::Test {
     dir_.Write("image/etc/");
     images_ = std::make_unique<SlowImages>(dir_ / "image");
     pods_ = std::make_unique<pods::Manager>(
-        pods::PodManagerOptions{.root = dir_.path(), .state_dir = dir_.path(), .cgroup_root = "/linnet-test"}, engine_, *images_);
-    LN_EXPECT_OK(pods_->Start([this](runtime::RuntimeEvents events) -> Result<std::unique_ptr<runtime::Runtime>> {
-      auto runtime = std::make_unique<pods::FakeRuntime>(std::move(events));
-      runtime_ = runtime.get();
-      return std::unique_ptr<runtime::Runtime>(std::move(runtime));
-    }));
+        pods::PodManagerOptions{
+            .root = dir_.path(), .state_dir = dir_.path(), .cgroup_root = "/linnet-test"},
+        engine_, *images_);
+    LN_EXPECT_OK(pods_->Start(
+        [this](runtime::RuntimeEvents events) -> Result<std::unique_ptr<runtime::Runtime>> {
+          auto runtime = std::make_unique<pods::FakeRuntime>(std::move(events));
+          runtime_ = runtime.get();
+          return std::unique_ptr<runtime::Runtime>(std::move(runtime));
+        }));
     node_.version = "0.1.0";
     node_.root = dir_.path();
     node_.state = "/run/somewhere";
@@ -98,10 +110,12 @@ class ServiceTest : public ::testing::Test {
     grpc::ChannelArguments args;
     args.SetInt(GRPC_ARG_USE_LOCAL_SUBCHANNEL_POOL, 1);
     args.SetMaxReceiveMessageSize(64 << 20);
-    return grpc::CreateCustomChannel("unix://" + (dir_ / "linnet.sock"), grpc::InsecureChannelCredentials(), args);
+    return grpc::CreateCustomChannel("unix://" + (dir_ / "linnet.sock"),
+                                     grpc::InsecureChannelCredentials(), args);
   }
   template <class Stub, class Request, class Response>
-  grpc::Status Do(Stub& stub, grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
+  grpc::Status Do(Stub& stub,
+                  grpc::Status (Stub::*method)(grpc::ClientContext*, const Request&, Response*),
                   const Request& request, Response* response) {
     grpc::ClientContext context;
     context.set_authority("localhost");
@@ -156,7 +170,8 @@ class ServiceTest : public ::testing::Test {
 
 TEST_F(ServiceTest, Version_IsWhatClientsDemand) {
   v1::VersionResponse r;
-  ASSERT_TRUE(Do(*runtime_stub_, &v1::RuntimeService::Stub::Version, v1::VersionRequest(), &r).ok());
+  ASSERT_TRUE(
+      Do(*runtime_stub_, &v1::RuntimeService::Stub::Version, v1::VersionRequest(), &r).ok());
   EXPECT_EQ(r.version(), "0.1.0");
   EXPECT_EQ(r.runtime_name(), "linnet");
   EXPECT_EQ(r.runtime_version(), "0.1.0");
@@ -169,7 +184,9 @@ TEST_F(ServiceTest, Streams_AnswerWithUrlsAndRefuseWhatCannotBe) {
   const std::string container = StartContainer(pod);
   v1::ExecRequest exec;
   v1::ExecResponse exec_response;
-  const auto code_of_exec = [&] { return Do(*runtime_stub_, &Stub::Exec, exec, &exec_response).error_code(); };
+  const auto code_of_exec = [&] {
+    return Do(*runtime_stub_, &Stub::Exec, exec, &exec_response).error_code();
+  };
   EXPECT_EQ(code_of_exec(), grpc::StatusCode::INVALID_ARGUMENT) << "no id";
   exec.set_container_id(container);
   exec.add_cmd("true");
@@ -193,7 +210,8 @@ TEST_F(ServiceTest, Streams_AnswerWithUrlsAndRefuseWhatCannotBe) {
 
   v1::PortForwardRequest forward;
   v1::PortForwardResponse forward_response;
-  EXPECT_EQ(Do(*runtime_stub_, &Stub::PortForward, forward, &forward_response).error_code(), grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(Do(*runtime_stub_, &Stub::PortForward, forward, &forward_response).error_code(),
+            grpc::StatusCode::INVALID_ARGUMENT);
   forward.set_pod_sandbox_id(pod);
   EXPECT_TRUE(Do(*runtime_stub_, &Stub::PortForward, forward, &forward_response).ok());
   EXPECT_TRUE(forward_response.url().starts_with("http://127.0.0.1:1234/portforward/"));
@@ -202,8 +220,10 @@ TEST_F(ServiceTest, Streams_AnswerWithUrlsAndRefuseWhatCannotBe) {
   stop.set_pod_sandbox_id(pod);
   v1::StopPodSandboxResponse stopped;
   ASSERT_TRUE(Do(*runtime_stub_, &Stub::StopPodSandbox, stop, &stopped).ok());
-  EXPECT_EQ(Do(*runtime_stub_, &Stub::PortForward, forward, &forward_response).error_code(), grpc::StatusCode::FAILED_PRECONDITION);
-  EXPECT_EQ(Do(*runtime_stub_, &Stub::Attach, attach, &attach_response).error_code(), grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(Do(*runtime_stub_, &Stub::PortForward, forward, &forward_response).error_code(),
+            grpc::StatusCode::FAILED_PRECONDITION);
+  EXPECT_EQ(Do(*runtime_stub_, &Stub::Attach, attach, &attach_response).error_code(),
+            grpc::StatusCode::FAILED_PRECONDITION);
 }
 
 TEST_F(ServiceTest, Status_HasBothConditionsAndSortedHandlers) {
@@ -223,7 +243,9 @@ TEST_F(ServiceTest, Status_HasBothConditionsAndSortedHandlers) {
 
 TEST_F(ServiceTest, RuntimeConfig_IsCgroupfs) {
   v1::RuntimeConfigResponse r;
-  ASSERT_TRUE(Do(*runtime_stub_, &v1::RuntimeService::Stub::RuntimeConfig, v1::RuntimeConfigRequest(), &r).ok());
+  ASSERT_TRUE(
+      Do(*runtime_stub_, &v1::RuntimeService::Stub::RuntimeConfig, v1::RuntimeConfigRequest(), &r)
+          .ok());
   EXPECT_EQ(r.linux().cgroup_driver(), v1::CGROUPFS);
 }
 
@@ -244,7 +266,8 @@ TEST_F(ServiceTest, PodAndContainer_LifeOverTheWire) {
   ask_container.set_container_id(container);
   ask_container.set_verbose(true);
   v1::ContainerStatusResponse running;
-  ASSERT_TRUE(Do(*runtime_stub_, &v1::RuntimeService::Stub::ContainerStatus, ask_container, &running).ok());
+  ASSERT_TRUE(
+      Do(*runtime_stub_, &v1::RuntimeService::Stub::ContainerStatus, ask_container, &running).ok());
   EXPECT_EQ(running.status().state(), v1::CONTAINER_RUNNING);
   const Json info = LN_ASSERT_OK(ParseJson(running.info().at("info")));
   EXPECT_EQ(info["pid"], 4711);
@@ -264,34 +287,42 @@ TEST_F(ServiceTest, PodAndContainer_LifeOverTheWire) {
   v1::RemovePodSandboxRequest remove;
   remove.set_pod_sandbox_id(pod);
   v1::RemovePodSandboxResponse removed;
-  ASSERT_TRUE(Do(*runtime_stub_, &v1::RuntimeService::Stub::RemovePodSandbox, remove, &removed).ok());
-  EXPECT_EQ(Do(*runtime_stub_, &v1::RuntimeService::Stub::PodSandboxStatus, ask, &status).error_code(),
-            grpc::StatusCode::NOT_FOUND);
+  ASSERT_TRUE(
+      Do(*runtime_stub_, &v1::RuntimeService::Stub::RemovePodSandbox, remove, &removed).ok());
+  EXPECT_EQ(
+      Do(*runtime_stub_, &v1::RuntimeService::Stub::PodSandboxStatus, ask, &status).error_code(),
+      grpc::StatusCode::NOT_FOUND);
 }
 
 TEST_F(ServiceTest, UnknownIds_AreNotFoundOrNothing) {
   v1::ContainerStatusRequest status;
   status.set_container_id("nope");
   v1::ContainerStatusResponse status_response;
-  const grpc::Status s = Do(*runtime_stub_, &v1::RuntimeService::Stub::ContainerStatus, status, &status_response);
+  const grpc::Status s =
+      Do(*runtime_stub_, &v1::RuntimeService::Stub::ContainerStatus, status, &status_response);
   EXPECT_EQ(s.error_code(), grpc::StatusCode::NOT_FOUND);
   EXPECT_NE(s.error_message().find("nope"), std::string::npos);
   v1::StopContainerRequest stop;
   stop.set_container_id("nope");
   v1::StopContainerResponse stop_response;
-  EXPECT_TRUE(Do(*runtime_stub_, &v1::RuntimeService::Stub::StopContainer, stop, &stop_response).ok());
+  EXPECT_TRUE(
+      Do(*runtime_stub_, &v1::RuntimeService::Stub::StopContainer, stop, &stop_response).ok());
   v1::ExecSyncRequest exec;
   exec.set_container_id("nope");
   exec.add_cmd("true");
   v1::ExecSyncResponse exec_response;
-  EXPECT_EQ(Do(*runtime_stub_, &v1::RuntimeService::Stub::ExecSync, exec, &exec_response).error_code(),
-            grpc::StatusCode::NOT_FOUND);
+  EXPECT_EQ(
+      Do(*runtime_stub_, &v1::RuntimeService::Stub::ExecSync, exec, &exec_response).error_code(),
+      grpc::StatusCode::NOT_FOUND);
   v1::RunPodSandboxResponse run;
-  EXPECT_EQ(Do(*runtime_stub_, &v1::RuntimeService::Stub::RunPodSandbox, v1::RunPodSandboxRequest(), &run).error_code(),
-            grpc::StatusCode::INVALID_ARGUMENT);
+  EXPECT_EQ(
+      Do(*runtime_stub_, &v1::RuntimeService::Stub::RunPodSandbox, v1::RunPodSandboxRequest(), &run)
+          .error_code(),
+      grpc::StatusCode::INVALID_ARGUMENT);
   v1::StopContainerRequest negative;
   negative.set_timeout(-1);
-  EXPECT_EQ(Do(*runtime_stub_, &v1::RuntimeService::Stub::StopContainer, negative, &stop_response).error_code(),
+  EXPECT_EQ(Do(*runtime_stub_, &v1::RuntimeService::Stub::StopContainer, negative, &stop_response)
+                .error_code(),
             grpc::StatusCode::INVALID_ARGUMENT);
 }
 
@@ -348,7 +379,9 @@ TEST_F(ServiceTest, ManyStopsThatWait_DoNotHinderOthers) {
   while (workers_->threads() < 80) std::this_thread::yield();
   EXPECT_FALSE(RunPod("other").empty());
   v1::ListContainersResponse list;
-  EXPECT_TRUE(Do(*runtime_stub_, &v1::RuntimeService::Stub::ListContainers, v1::ListContainersRequest(), &list).ok());
+  EXPECT_TRUE(Do(*runtime_stub_, &v1::RuntimeService::Stub::ListContainers,
+                 v1::ListContainersRequest(), &list)
+                  .ok());
   EXPECT_EQ(stopped, 0);
   // A stop that waits less ends the others, too.
   v1::StopContainerRequest now;
@@ -361,7 +394,8 @@ TEST_F(ServiceTest, ManyStopsThatWait_DoNotHinderOthers) {
 
 TEST_F(ServiceTest, Images_ListStatusAndFsInfo) {
   v1::ListImagesResponse list;
-  ASSERT_TRUE(Do(*image_stub_, &v1::ImageService::Stub::ListImages, v1::ListImagesRequest(), &list).ok());
+  ASSERT_TRUE(
+      Do(*image_stub_, &v1::ImageService::Stub::ListImages, v1::ListImagesRequest(), &list).ok());
   ASSERT_EQ(list.images_size(), 1);
   v1::ImageStatusRequest q;
   q.mutable_image()->set_image("busybox");
@@ -377,7 +411,8 @@ TEST_F(ServiceTest, Images_ListStatusAndFsInfo) {
   ASSERT_TRUE(Do(*image_stub_, &v1::ImageService::Stub::ImageStatus, q, &absent).ok());
   EXPECT_FALSE(absent.has_image());
   v1::ImageFsInfoResponse fs;
-  ASSERT_TRUE(Do(*image_stub_, &v1::ImageService::Stub::ImageFsInfo, v1::ImageFsInfoRequest(), &fs).ok());
+  ASSERT_TRUE(
+      Do(*image_stub_, &v1::ImageService::Stub::ImageFsInfo, v1::ImageFsInfoRequest(), &fs).ok());
   ASSERT_EQ(fs.image_filesystems_size(), 1);
   EXPECT_EQ(fs.image_filesystems(0).used_bytes().value(), 5U);
   EXPECT_GT(fs.image_filesystems(0).timestamp(), 0);
@@ -398,7 +433,8 @@ TEST_F(ServiceTest, PullImage_ClientGivesUp_StopsThePull) {
   v1::PullImageResponse r;
   grpc::ClientContext context;
   context.set_deadline(std::chrono::system_clock::now() + 50ms);
-  EXPECT_EQ(image_stub_->PullImage(&context, q, &r).error_code(), grpc::StatusCode::DEADLINE_EXCEEDED);
+  EXPECT_EQ(image_stub_->PullImage(&context, q, &r).error_code(),
+            grpc::StatusCode::DEADLINE_EXCEEDED);
   EXPECT_EQ(images_->stopped_pulls.get_future().wait_for(10s), std::future_status::ready);
 }
 
@@ -481,7 +517,8 @@ TEST_F(ServiceTest, Import_WithoutBytes_IsRefused) {
 TEST_F(ServiceTest, Info_CountsWhatIsHere) {
   StartContainer(RunPod());
   ::linnet::v1::InfoResponse r;
-  ASSERT_TRUE(Do(*linnet_stub_, &::linnet::v1::Linnet::Stub::Info, ::linnet::v1::InfoRequest(), &r).ok());
+  ASSERT_TRUE(
+      Do(*linnet_stub_, &::linnet::v1::Linnet::Stub::Info, ::linnet::v1::InfoRequest(), &r).ok());
   EXPECT_EQ(r.pods(), 1U);
   EXPECT_EQ(r.containers(), 1U);
   EXPECT_EQ(r.images(), 1U);
@@ -496,7 +533,8 @@ TEST_F(ServiceTest, TooLargeRequest_IsRefusedAndTheDaemonLives) {
   EXPECT_EQ(Do(*runtime_stub_, &v1::RuntimeService::Stub::ExecSync, q, &r).error_code(),
             grpc::StatusCode::RESOURCE_EXHAUSTED);
   v1::VersionResponse version;
-  EXPECT_TRUE(Do(*runtime_stub_, &v1::RuntimeService::Stub::Version, v1::VersionRequest(), &version).ok());
+  EXPECT_TRUE(
+      Do(*runtime_stub_, &v1::RuntimeService::Stub::Version, v1::VersionRequest(), &version).ok());
 }
 
 }  // namespace

@@ -25,7 +25,8 @@ TEST(Status, RegistryUnavailable_ReachesKubeletUnwrapped) {
   const grpc::Status status = StatusOf(Unavailable("RegistryUnavailable: no host answered"));
   EXPECT_EQ(status.error_code(), grpc::StatusCode::UNKNOWN);
   EXPECT_TRUE(status.error_message().starts_with("RegistryUnavailable"));
-  EXPECT_EQ(StatusOf(Unavailable("network: RegistryUnavailable")).error_code(), grpc::StatusCode::UNAVAILABLE);
+  EXPECT_EQ(StatusOf(Unavailable("network: RegistryUnavailable")).error_code(),
+            grpc::StatusCode::UNAVAILABLE);
 }
 
 TEST(Status, Message_IsUtf8AndBounded) {

@@ -1,12 +1,15 @@
-// Frames, heads and tickets of the streaming server: what clients say, and what hostile ones may say.
-#include <gtest/gtest.h>
+// Frames, heads and tickets of the streaming server: what clients say, and what hostile ones may
+// say.
 #include <zlib.h>
 
 #include <cstring>
 #include <random>
 
+#include <gtest/gtest.h>
+
 #include "linnet/base/json_view.h"
 #include "linnet/testing/result.h"
+
 #include "streaming/http.h"
 #include "streaming/remote.h"
 #include "streaming/spdy.h"
@@ -19,7 +22,8 @@ namespace {
 using ::testing::Test;
 
 void Put32(std::string& out, std::uint32_t value) {
-  for (int shift = 24; shift >= 0; shift -= 8) out.push_back(static_cast<char>(value >> shift & 0xFF));
+  for (int shift = 24; shift >= 0; shift -= 8)
+    out.push_back(static_cast<char>(value >> shift & 0xFF));
 }
 
 // A client's SPDY frames.
@@ -28,7 +32,9 @@ class SpdyClient {
   SpdyClient() {
     EXPECT_EQ(deflateInit(&stream_, Z_DEFAULT_COMPRESSION), Z_OK);
     const auto dictionary = SpdyDictionary();
-    EXPECT_EQ(deflateSetDictionary(&stream_, reinterpret_cast<const Bytef*>(dictionary.data()), static_cast<uInt>(dictionary.size())), Z_OK);
+    EXPECT_EQ(deflateSetDictionary(&stream_, reinterpret_cast<const Bytef*>(dictionary.data()),
+                                   static_cast<uInt>(dictionary.size())),
+              Z_OK);
   }
   ~SpdyClient() { deflateEnd(&stream_); }
   SpdyClient(const SpdyClient&) = delete;
@@ -96,7 +102,9 @@ struct SpdyLog final : SpdyHandler {
 TEST(Spdy, DictionaryIsTheOneOfTheStandard) {
   const auto dictionary = SpdyDictionary();
   EXPECT_EQ(dictionary.size(), 1423U);
-  EXPECT_EQ(adler32(adler32(0, nullptr, 0), reinterpret_cast<const Bytef*>(dictionary.data()), static_cast<uInt>(dictionary.size())), 0xE3C6A7C2U);
+  EXPECT_EQ(adler32(adler32(0, nullptr, 0), reinterpret_cast<const Bytef*>(dictionary.data()),
+                    static_cast<uInt>(dictionary.size())),
+            0xE3C6A7C2U);
 }
 
 std::string Conversation() {
@@ -110,14 +118,16 @@ std::string Conversation() {
   SpdyEncoder::GoAway(bytes, 0);
   return bytes;
 }
-constexpr const char* kConversation = "stream 1 port=80 streamtype=error;stream 3 streamtype=data;ping 7;fin 3;reset 1;";
+constexpr const char* kConversation =
+    "stream 1 port=80 streamtype=error;stream 3 streamtype=data;ping 7;fin 3;reset 1;";
 
 TEST(Spdy, ReadsFramesInPiecesOfAnySize) {
   const std::string bytes = Conversation();
   for (std::size_t step = 1; step <= bytes.size(); ++step) {
     SpdyDecoder decoder;
     SpdyLog log;
-    for (std::size_t at = 0; at < bytes.size(); at += step) LN_ASSERT_OK(decoder.Feed(std::string_view(bytes).substr(at, step), log));
+    for (std::size_t at = 0; at < bytes.size(); at += step)
+      LN_ASSERT_OK(decoder.Feed(std::string_view(bytes).substr(at, step), log));
     ASSERT_EQ(log.text, kConversation) << step;
     ASSERT_EQ(log.data, "hello");
   }
@@ -140,7 +150,9 @@ TEST(Spdy, RepliesAreAZlibStreamThatTheClientCanRead) {
     int rc = inflate(&stream, Z_SYNC_FLUSH);
     if (n == 0) {
       ASSERT_EQ(rc, Z_NEED_DICT);
-      ASSERT_EQ(inflateSetDictionary(&stream, reinterpret_cast<const Bytef*>(SpdyDictionary().data()), 1423), Z_OK);
+      ASSERT_EQ(inflateSetDictionary(&stream,
+                                     reinterpret_cast<const Bytef*>(SpdyDictionary().data()), 1423),
+                Z_OK);
       rc = inflate(&stream, Z_SYNC_FLUSH);
     }
     EXPECT_EQ(rc, Z_OK);
@@ -187,19 +199,24 @@ TEST(Spdy, RefusesIdsThatGoBack) {
 }
 
 TEST(Spdy, RefusesHeadersThatLieAboutTheirSize) {
-  for (const auto& [count, size] : {std::pair<std::uint32_t, std::uint32_t>{1, 0xFFFFFFFF}, {0xFFFFFFFF, 1}, {1, 100}}) {
+  for (const auto& [count, size] :
+       {std::pair<std::uint32_t, std::uint32_t>{1, 0xFFFFFFFF}, {0xFFFFFFFF, 1}, {1, 100}}) {
     SpdyClient client;
     std::string block;
     Put32(block, count);
     Put32(block, size);
     block += "name";
-    EXPECT_TRUE(SpdyErrorOf(client.SynStreamWith(1, client.Compress(block))).Is(Code::kInvalidArgument)) << count << " " << size;
+    EXPECT_TRUE(
+        SpdyErrorOf(client.SynStreamWith(1, client.Compress(block))).Is(Code::kInvalidArgument))
+        << count << " " << size;
   }
 }
 
 TEST(Spdy, RefusesCompressionBombs) {
   SpdyClient client;
-  EXPECT_TRUE(SpdyErrorOf(client.SynStreamWith(1, client.Compress(std::string(8 << 20, '\0')).substr(0, 60000))).Is(Code::kInvalidArgument));
+  EXPECT_TRUE(SpdyErrorOf(client.SynStreamWith(
+                              1, client.Compress(std::string(8 << 20, '\0')).substr(0, 60000)))
+                  .Is(Code::kInvalidArgument));
 }
 
 TEST(Spdy, NoiseNeverDoesMoreThanFail) {
@@ -215,7 +232,8 @@ TEST(Spdy, NoiseNeverDoesMoreThanFail) {
   }
 }
 
-// --------------------------------------------------------------------------------------------------- WebSocket
+// ---------------------------------------------------------------------------------------------------
+// WebSocket
 
 std::string ClientFrame(std::uint8_t first, std::string payload, bool masked = true) {
   std::string out(1, static_cast<char>(first));
@@ -230,7 +248,8 @@ std::string ClientFrame(std::uint8_t first, std::string payload, bool masked = t
   if (!masked) return out + payload;
   const char mask[] = {0x11, 0x22, 0x33, 0x44};
   out.append(mask, 4);
-  for (std::size_t i = 0; i < payload.size(); ++i) payload[i] = static_cast<char>(payload[i] ^ mask[i % 4]);
+  for (std::size_t i = 0; i < payload.size(); ++i)
+    payload[i] = static_cast<char>(payload[i] ^ mask[i % 4]);
   return out + payload;
 }
 
@@ -256,21 +275,25 @@ TEST(WebSocket, AcceptIsThatOfTheStandardsExample) {
 }
 
 TEST(WebSocket, ReadsFramesInPiecesOfAnySize) {
-  const std::string bytes = ClientFrame(0x82, "one") + ClientFrame(0x02, "tw") + ClientFrame(0x89, "p") + ClientFrame(0x80, "o") +
-                            ClientFrame(0x82, "") + ClientFrame(0x82, std::string(300, 'x')) + ClientFrame(0x88, "\x03\xE8");
+  const std::string bytes = ClientFrame(0x82, "one") + ClientFrame(0x02, "tw") +
+                            ClientFrame(0x89, "p") + ClientFrame(0x80, "o") +
+                            ClientFrame(0x82, "") + ClientFrame(0x82, std::string(300, 'x')) +
+                            ClientFrame(0x88, "\x03\xE8");
   for (std::size_t step = 1; step <= bytes.size(); ++step) {
     WebSocketDecoder decoder;
     WebSocketLog log;
-    for (std::size_t at = 0; at < bytes.size(); at += step) LN_ASSERT_OK(decoder.Feed(std::string_view(bytes).substr(at, step), log));
+    for (std::size_t at = 0; at < bytes.size(); at += step)
+      LN_ASSERT_OK(decoder.Feed(std::string_view(bytes).substr(at, step), log));
     ASSERT_EQ(log.text, "|one|tw<ping p>o||" + std::string(300, 'x') + "<close>") << step;
   }
 }
 
 TEST(WebSocket, RefusesWhatBreaksTheProtocol) {
   const std::string huge = std::string("\x82\xFF\x7F", 3) + std::string(7, '\xFF') + "mask";
-  for (const std::string& bytes : {ClientFrame(0x82, "x", false), ClientFrame(0xC2, "x"), ClientFrame(0x80, "x"),
-                                   ClientFrame(0x02, "x") + ClientFrame(0x82, "y"), ClientFrame(0x09, "x"),
-                                   ClientFrame(0x89, std::string(126, 'x')), ClientFrame(0x83, "x"), huge}) {
+  for (const std::string& bytes :
+       {ClientFrame(0x82, "x", false), ClientFrame(0xC2, "x"), ClientFrame(0x80, "x"),
+        ClientFrame(0x02, "x") + ClientFrame(0x82, "y"), ClientFrame(0x09, "x"),
+        ClientFrame(0x89, std::string(126, 'x')), ClientFrame(0x83, "x"), huge}) {
     WebSocketDecoder decoder;
     WebSocketLog log;
     const auto result = decoder.Feed(bytes, log);
@@ -289,7 +312,8 @@ TEST(WebSocket, HeadsHaveTheirThreeSizes) {
   }
 }
 
-// ------------------------------------------------------------------------------------------------------ clients
+// ------------------------------------------------------------------------------------------------------
+// clients
 
 struct Heard final : RemoteHandler {
   std::string text;
@@ -300,7 +324,8 @@ struct Heard final : RemoteHandler {
 
 TEST(Remote, SpdyIsReadyOnceAllStreamsAreThere) {
   SpdyClient client;
-  const auto remote = MakeSpdyRemote({.id = "c", .command = {}, .tty = true, .stdin_open = true, .stdout_open = true}, 4);
+  const auto remote = MakeSpdyRemote(
+      {.id = "c", .command = {}, .tty = true, .stdin_open = true, .stdout_open = true}, 4);
   Heard heard;
   std::string out;
   std::uint32_t id = 1;
@@ -325,11 +350,16 @@ TEST(Remote, SpdyIsReadyOnceAllStreamsAreThere) {
 TEST(Remote, WebSocketHasChannelsAndV5AnEndOfInput) {
   for (const int version : {4, 5}) {
     std::string out;
-    const auto remote = MakeWebSocketRemote({.id = "c", .command = {}, .stdin_open = true, .stdout_open = true, .stderr_open = true}, version, out);
+    const auto remote = MakeWebSocketRemote(
+        {.id = "c", .command = {}, .stdin_open = true, .stdout_open = true, .stderr_open = true},
+        version, out);
     EXPECT_EQ(out, std::string("\x82\x01\x01\x82\x01\x02\x82\x01\x03", 9));
     Heard heard;
     out.clear();
-    LN_ASSERT_OK(remote->Feed(ClientFrame(0x82, std::string("\0in", 3)) + ClientFrame(0x82, "\x04{}") + ClientFrame(0x82, std::string("\xFF\0", 2)), heard, out));
+    LN_ASSERT_OK(remote->Feed(ClientFrame(0x82, std::string("\0in", 3)) +
+                                  ClientFrame(0x82, "\x04{}") +
+                                  ClientFrame(0x82, std::string("\xFF\0", 2)),
+                              heard, out));
     EXPECT_EQ(heard.text, version == 5 ? "in<{}><end>" : "in<{}>");
     remote->Write(Channel::kStdout, "hi", out);
     EXPECT_EQ(out, std::string("\x82\x03\x01hi", 5));
@@ -343,32 +373,41 @@ TEST(Remote, StatusIsWhatClientsDecode) {
   EXPECT_EQ(json["reason"], "NonZeroExitCode");
   EXPECT_EQ(json["details"]["causes"][0]["reason"], "ExitCode");
   EXPECT_EQ(json["details"]["causes"][0]["message"], "3");
-  const Json failure = LN_ASSERT_OK(ParseJson(FormatStatus({StreamStatus::Kind::kFailure, 0, "no \xFF shell"}, 5)));
+  const Json failure =
+      LN_ASSERT_OK(ParseJson(FormatStatus({StreamStatus::Kind::kFailure, 0, "no \xFF shell"}, 5)));
   EXPECT_EQ(failure["code"], 500);
   EXPECT_TRUE(failure["details"]["causes"].is_array());
   EXPECT_EQ(FormatStatus({}, 1), "");
-  EXPECT_EQ(FormatStatus({StreamStatus::Kind::kExitCode, 3, ""}, 3), "command terminated with exit code 3");
+  EXPECT_EQ(FormatStatus({StreamStatus::Kind::kExitCode, 3, ""}, 3),
+            "command terminated with exit code 3");
 }
 
 TEST(Remote, TheBestCommonProtocolIsChosen) {
-  EXPECT_STREQ(ChooseSpdyProtocol({"channel.k8s.io", "v3.channel.k8s.io", "v5.channel.k8s.io"}), "v3.channel.k8s.io");
-  EXPECT_STREQ(ChooseWebSocketProtocol({"v4.channel.k8s.io", "v5.channel.k8s.io"}), "v5.channel.k8s.io");
+  EXPECT_STREQ(ChooseSpdyProtocol({"channel.k8s.io", "v3.channel.k8s.io", "v5.channel.k8s.io"}),
+               "v3.channel.k8s.io");
+  EXPECT_STREQ(ChooseWebSocketProtocol({"v4.channel.k8s.io", "v5.channel.k8s.io"}),
+               "v5.channel.k8s.io");
   EXPECT_EQ(ChooseSpdyProtocol({"v9.channel.k8s.io"}), nullptr);
   EXPECT_EQ(VersionOf("v4.channel.k8s.io"), 4);
   EXPECT_EQ(VersionOf("channel.k8s.io"), 1);
   EXPECT_EQ(VersionOf(""), 1);
 }
 
-// --------------------------------------------------------------------------------------------- heads and tickets
+// ---------------------------------------------------------------------------------------------
+// heads and tickets
 
 TEST(Http, ReadsHeads) {
-  const auto head = LN_ASSERT_OK(ParseRequestHead(
-      "POST /exec/abc?x=1 HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, Upgrade\r\nX-Stream-Protocol-Version: v4.channel.k8s.io, v3\r\n"
-      "X-Stream-Protocol-Version: channel.k8s.io"));
+  const auto head = LN_ASSERT_OK(
+      ParseRequestHead("POST /exec/abc?x=1 HTTP/1.1\r\nHost: a\r\nConnection: keep-alive, "
+                       "Upgrade\r\nX-Stream-Protocol-Version: v4.channel.k8s.io, v3\r\n"
+                       "X-Stream-Protocol-Version: channel.k8s.io"));
   EXPECT_EQ(head.path, "/exec/abc");
   EXPECT_TRUE(head.Has("connection", "upgrade"));
-  EXPECT_EQ(head.List("x-stream-protocol-version"), (std::vector<std::string>{"v4.channel.k8s.io", "v3", "channel.k8s.io"}));
-  for (const char* text : {"", "GET", "GET / SPDY/3", "GET x HTTP/1.1", "GET / HTTP/1.1\r\nno colon", "GET / HTTP/1.1\r\n: x", "G T / HTTP/1.1"}) {
+  EXPECT_EQ(head.List("x-stream-protocol-version"),
+            (std::vector<std::string>{"v4.channel.k8s.io", "v3", "channel.k8s.io"}));
+  for (const char* text :
+       {"", "GET", "GET / SPDY/3", "GET x HTTP/1.1", "GET / HTTP/1.1\r\nno colon",
+        "GET / HTTP/1.1\r\n: x", "G T / HTTP/1.1"}) {
     EXPECT_FALSE(ParseRequestHead(text)) << text;
   }
   std::string many = "GET / HTTP/1.1";
@@ -380,7 +419,8 @@ std::chrono::steady_clock::time_point g_now;
 
 TEST(Tickets, ServeOnceAndExpire) {
   Tickets tickets("http://127.0.0.1:1", [] { return g_now; });
-  const std::string url = LN_ASSERT_OK(tickets.Issue({.kind = StreamRequest::Kind::kAttach, .id = "c1", .command = {}}));
+  const std::string url = LN_ASSERT_OK(
+      tickets.Issue({.kind = StreamRequest::Kind::kAttach, .id = "c1", .command = {}}));
   ASSERT_TRUE(url.starts_with("http://127.0.0.1:1/attach/"));
   const std::string path = url.substr(std::strlen("http://127.0.0.1:1"));
   EXPECT_FALSE(tickets.Redeem("/exec/" + path.substr(8)));
@@ -388,7 +428,8 @@ TEST(Tickets, ServeOnceAndExpire) {
   EXPECT_FALSE(tickets.Redeem(path));
 
   std::string last;
-  for (std::size_t i = 0; i < Tickets::kMaxPending; ++i) last = LN_ASSERT_OK(tickets.Issue({.id = "c", .command = {}}));
+  for (std::size_t i = 0; i < Tickets::kMaxPending; ++i)
+    last = LN_ASSERT_OK(tickets.Issue({.id = "c", .command = {}}));
   const auto refused = tickets.Issue({.id = "c", .command = {}});
   ASSERT_FALSE(refused);
   EXPECT_TRUE(refused.error().Is(Code::kResourceExhausted));

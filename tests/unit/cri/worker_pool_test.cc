@@ -1,10 +1,10 @@
 #include "service/worker_pool.h"
 
-#include <gtest/gtest.h>
-
 #include <atomic>
 #include <condition_variable>
 #include <mutex>
+
+#include <gtest/gtest.h>
 
 namespace linnet::cri {
 namespace {
@@ -46,7 +46,8 @@ class Gate {
 TEST(WorkerPool, Tasks_AllRun) {
   std::atomic<int> ran = 0;
   WorkerPool pool;
-  for (int i = 0; i < 1000; ++i) ASSERT_TRUE(pool.Submit(i % 2 == 0 ? Work::kShort : Work::kWait, [&] { ++ran; }));
+  for (int i = 0; i < 1000; ++i)
+    ASSERT_TRUE(pool.Submit(i % 2 == 0 ? Work::kShort : Work::kWait, [&] { ++ran; }));
   ASSERT_TRUE(pool.WaitIdle(Soon()));
   EXPECT_EQ(ran, 1000);
 }

@@ -1,11 +1,12 @@
 #include "linnet/ipam/lease_store.h"
 
 #include <fcntl.h>
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <sys/file.h>
 
 #include <thread>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "linnet/base/file.h"
 #include "linnet/testing/result.h"
@@ -20,13 +21,15 @@ using ::testing::HasSubstr;
 class LeaseStoreTest : public ::testing::Test {
  protected:
   static RangeSet Set(const std::string& subnet, const std::string& end = "") {
-    auto range = Range::Make({.subnet = subnet, .range_start = "", .range_end = end, .gateway = ""});
+    auto range =
+        Range::Make({.subnet = subnet, .range_start = "", .range_end = end, .gateway = ""});
     return *RangeSet::Make({*std::move(range)});
   }
   static Deadline Soon() { return std::chrono::steady_clock::now() + std::chrono::seconds(5); }
   static IpAddress Ip(const std::string& text) { return *IpAddress::Parse(text); }
   // Addresses as text, or the error's message.
-  static std::vector<std::string> Get(LeaseStore& store, const std::string& id, const std::vector<RangeSet>& sets,
+  static std::vector<std::string> Get(LeaseStore& store, const std::string& id,
+                                      const std::vector<RangeSet>& sets,
                                       const std::vector<IpAddress>& requested = {}) {
     auto leases = store.Acquire({id, "eth0"}, sets, requested, Soon());
     if (!leases) return {leases.error().message()};
@@ -34,7 +37,9 @@ class LeaseStoreTest : public ::testing::Test {
     for (const Lease& lease : *leases) out.push_back(lease.address.str());
     return out;
   }
-  std::string Contents(const std::string& name) { return ReadFile(JoinPath(dir_, name)).value_or("<absent>"); }
+  std::string Contents(const std::string& name) {
+    return ReadFile(JoinPath(dir_, name)).value_or("<absent>");
+  }
   void Put(const std::string& name, const std::string& text) {
     ASSERT_TRUE(MakeDirs(dir_, 0755));
     ASSERT_TRUE(ReplaceFile(JoinPath(dir_, name), text));
@@ -46,7 +51,8 @@ class LeaseStoreTest : public ::testing::Test {
 
 TEST_F(LeaseStoreTest, Acquire_WritesHostLocalsFiles) {
   LeaseStore store(dir_);
-  EXPECT_THAT(Get(store, "pod1", {Set("10.1.0.0/24"), Set("fd00::/64")}), ElementsAre("10.1.0.2/24", "fd00::2/64"));
+  EXPECT_THAT(Get(store, "pod1", {Set("10.1.0.0/24"), Set("fd00::/64")}),
+              ElementsAre("10.1.0.2/24", "fd00::2/64"));
   EXPECT_EQ(Contents("10.1.0.2"), "pod1\r\neth0");
   EXPECT_EQ(Contents("fd00::2"), "pod1\r\neth0");
   EXPECT_EQ(Contents("last_reserved_ip.0"), "10.1.0.2");
@@ -62,7 +68,8 @@ TEST_F(LeaseStoreTest, Acquire_GoesRound) {
   const std::vector<RangeSet> sets = {Set("10.1.0.0/29")};  // .2–.6
   EXPECT_THAT(Get(store, "a", sets), ElementsAre("10.1.0.2/29"));
   ASSERT_TRUE(store.Release({"a", "eth0"}, Soon()));
-  EXPECT_THAT(Get(store, "b", sets), ElementsAre("10.1.0.3/29")) << "a freed address is the last to come back";
+  EXPECT_THAT(Get(store, "b", sets), ElementsAre("10.1.0.3/29"))
+      << "a freed address is the last to come back";
   for (const char* id : {"c", "d", "e"}) (void)Get(store, id, sets);
   EXPECT_THAT(Get(store, "f", sets), ElementsAre("10.1.0.2/29"));
 }
@@ -86,8 +93,9 @@ TEST_F(LeaseStoreTest, Acquire_Full_NamesTheRange) {
   auto full = store.Acquire({"c", "eth0"}, sets, {}, Soon());
   ASSERT_FALSE(full.has_value());
   EXPECT_EQ(full.error().code(), Code::kResourceExhausted);
-  EXPECT_EQ(full.error().message(),
-            "failed to allocate for range 1: no IP addresses available in range set: 10.1.0.1-10.1.0.3");
+  EXPECT_EQ(
+      full.error().message(),
+      "failed to allocate for range 1: no IP addresses available in range set: 10.1.0.1-10.1.0.3");
   EXPECT_EQ(Contents("fd00::4"), "<absent>") << "all or nothing";
 }
 
@@ -152,19 +160,25 @@ TEST_F(LeaseStoreTest, Requested_IsGivenOrRefused) {
   LeaseStore store(dir_);
   const std::vector<RangeSet> sets = {Set("10.1.0.0/24"), Set("fd00::/64")};
   EXPECT_THAT(Get(store, "a", sets, {Ip("10.1.0.77")}), ElementsAre("10.1.0.77/24", "fd00::2/64"));
-  EXPECT_THAT(Get(store, "b", sets, {Ip("10.1.0.77")}),
-              ElementsAre("requested IP address 10.1.0.77 is not available in range set 10.1.0.1-10.1.0.254"));
-  EXPECT_THAT(Get(store, "b", sets, {Ip("10.1.0.1")}), ElementsAre("requested ip 10.1.0.1 is subnet's gateway"));
-  EXPECT_THAT(Get(store, "b", sets, {Ip("192.0.2.1")}), ElementsAre("failed to allocate all requested IPs: 192.0.2.1"));
+  EXPECT_THAT(
+      Get(store, "b", sets, {Ip("10.1.0.77")}),
+      ElementsAre(
+          "requested IP address 10.1.0.77 is not available in range set 10.1.0.1-10.1.0.254"));
+  EXPECT_THAT(Get(store, "b", sets, {Ip("10.1.0.1")}),
+              ElementsAre("requested ip 10.1.0.1 is subnet's gateway"));
+  EXPECT_THAT(Get(store, "b", sets, {Ip("192.0.2.1")}),
+              ElementsAre("failed to allocate all requested IPs: 192.0.2.1"));
   EXPECT_FALSE(*store.Holds({"b", "eth0"}, Soon())) << "a refusal leaves nothing";
-  EXPECT_THAT(Get(store, "a", sets, {Ip("10.1.0.77")}), ElementsAre("10.1.0.77/24", "fd00::2/64")) << "again: the same";
+  EXPECT_THAT(Get(store, "a", sets, {Ip("10.1.0.77")}), ElementsAre("10.1.0.77/24", "fd00::2/64"))
+      << "again: the same";
 }
 
 TEST_F(LeaseStoreTest, Sweep_KeepsWhatIsKept) {
   LeaseStore store(dir_);
   for (const char* id : {"a", "b", "c"}) (void)Get(store, id, {Set("10.1.0.0/24")});
   Put("10.1.0.9", "");
-  auto swept = LN_ASSERT_OK(store.Sweep([](const LeaseKey& key) { return key.container_id == "b" && key.ifname == "eth0"; }, Soon()));
+  auto swept = LN_ASSERT_OK(store.Sweep(
+      [](const LeaseKey& key) { return key.container_id == "b" && key.ifname == "eth0"; }, Soon()));
   EXPECT_EQ(swept, 3U);
   EXPECT_FALSE(*store.Holds({"a", "eth0"}, Soon()));
   EXPECT_TRUE(*store.Holds({"b", "eth0"}, Soon()));
@@ -185,7 +199,8 @@ TEST_F(LeaseStoreTest, LockHeldByAnother_EndsAtTheDeadline) {
   const UniqueFd lock = LN_ASSERT_OK(Open(JoinPath(dir_, "lock"), O_RDWR | O_CREAT, 0600));
   ASSERT_EQ(flock(lock.get(), LOCK_EX), 0);
   LeaseStore store(dir_);
-  auto leases = store.Acquire({"a", "eth0"}, {Set("10.1.0.0/24")}, {}, std::chrono::steady_clock::now() + std::chrono::milliseconds(5));
+  auto leases = store.Acquire({"a", "eth0"}, {Set("10.1.0.0/24")}, {},
+                              std::chrono::steady_clock::now() + std::chrono::milliseconds(5));
   ASSERT_FALSE(leases.has_value());
   EXPECT_EQ(leases.error().code(), Code::kDeadlineExceeded);
 }

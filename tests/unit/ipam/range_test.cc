@@ -7,8 +7,10 @@
 namespace linnet::ipam {
 namespace {
 
-Range Make(const std::string& subnet, const std::string& start = "", const std::string& end = "", const std::string& gw = "") {
-  auto range = Range::Make({.subnet = subnet, .range_start = start, .range_end = end, .gateway = gw});
+Range Make(const std::string& subnet, const std::string& start = "", const std::string& end = "",
+           const std::string& gw = "") {
+  auto range =
+      Range::Make({.subnet = subnet, .range_start = start, .range_end = end, .gateway = gw});
   EXPECT_TRUE(range.has_value()) << range.error().message();
   return *std::move(range);
 }
@@ -65,19 +67,24 @@ TEST(RangeSet, OverlapAndMixedFamilies_AreRefused) {
   EXPECT_FALSE(RangeSet::Make({}).has_value());
   EXPECT_FALSE(RangeSet::Make({Make("10.1.0.0/24"), Make("fd00::/64")}).has_value());
   EXPECT_FALSE(RangeSet::Make({Make("10.1.0.0/24"), Make("10.1.0.0/16")}).has_value());
-  const auto disjoint = CheckDisjoint({Set({Make("10.1.0.0/24")}), Set({Make("10.2.0.0/24"), Make("10.1.0.0/25")})});
+  const auto disjoint =
+      CheckDisjoint({Set({Make("10.1.0.0/24")}), Set({Make("10.2.0.0/24"), Make("10.1.0.0/25")})});
   ASSERT_FALSE(disjoint.has_value());
   EXPECT_EQ(disjoint.error().message(), "range set 0 overlaps with 1");
 }
 
 TEST(RoundRobin, StartsAfterLast_WrapsAndSkipsGateways) {
-  const RangeSet set = Set({Make("10.1.0.0/29"), Make("10.2.0.0/30")});  // .1–.6 with gateway .1; .1–.2 with gateway .1
+  const RangeSet set = Set(
+      {Make("10.1.0.0/29"), Make("10.2.0.0/30")});  // .1–.6 with gateway .1; .1–.2 with gateway .1
   EXPECT_EQ(Round(set, std::nullopt),
-            (std::vector<std::string>{"10.1.0.2", "10.1.0.3", "10.1.0.4", "10.1.0.5", "10.1.0.6", "10.2.0.2"}));
+            (std::vector<std::string>{"10.1.0.2", "10.1.0.3", "10.1.0.4", "10.1.0.5", "10.1.0.6",
+                                      "10.2.0.2"}));
   EXPECT_EQ(Round(set, *IpAddress::Parse("10.1.0.5")),
-            (std::vector<std::string>{"10.1.0.6", "10.2.0.2", "10.1.0.2", "10.1.0.3", "10.1.0.4", "10.1.0.5"}));
+            (std::vector<std::string>{"10.1.0.6", "10.2.0.2", "10.1.0.2", "10.1.0.3", "10.1.0.4",
+                                      "10.1.0.5"}));
   EXPECT_EQ(Round(set, *IpAddress::Parse("10.2.0.2")).front(), "10.1.0.2");
-  EXPECT_EQ(Round(set, *IpAddress::Parse("192.0.2.1")).front(), "10.1.0.2") << "not of this set: from its start";
+  EXPECT_EQ(Round(set, *IpAddress::Parse("192.0.2.1")).front(), "10.1.0.2")
+      << "not of this set: from its start";
 }
 
 TEST(RoundRobin, OnlyTheGateway_GivesNothing) {

@@ -3,12 +3,13 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "linnet/testing/result.h"
+#include "linnet/testing/temp_dir.h"
+
 #include "cni/args.h"
 #include "cni/names.h"
 #include "cni/raw_json.h"
 #include "cni/version.h"
-#include "linnet/testing/result.h"
-#include "linnet/testing/temp_dir.h"
 
 namespace linnet::network::cni {
 namespace {
@@ -44,27 +45,33 @@ TEST(ConfList, Broken_SaysWhere) {
       {"{", "not JSON"},
       {"[]", "$: a network configuration is an object"},
       {R"({"plugins":[{"type":"x"}]})", "no name"},
-      {R"({"name":"a/b","plugins":[{"type":"x"}]})", "$.name: invalid characters found in network name; a/b"},
+      {R"({"name":"a/b","plugins":[{"type":"x"}]})",
+       "$.name: invalid characters found in network name; a/b"},
       {R"({"name":"..","plugins":[{"type":"x"}]})", "invalid characters found in network name"},
       {R"({"name":7,"plugins":[{"type":"x"}]})", "$.name"},
       {R"({"name":"n","cniVersion":1,"plugins":[{"type":"x"}]})", "$.cniVersion"},
-      {R"({"name":"n","cniVersion":"9.9.9","plugins":[{"type":"x"}]})", "cniVersion \"9.9.9\" is not supported"},
+      {R"({"name":"n","cniVersion":"9.9.9","plugins":[{"type":"x"}]})",
+       "cniVersion \"9.9.9\" is not supported"},
       {R"({"name":"n","cniVersion":"1.0.0-rc","plugins":[{"type":"x"}]})", "$.cniVersion"},
       {R"({"name":"n","cniVersions":["1.0.0",7],"plugins":[{"type":"x"}]})", "$.cniVersions[1]"},
       {R"({"name":"n","cniVersions":["1.0.0","x"],"plugins":[{"type":"x"}]})", "$.cniVersions[1]"},
-      {R"({"name":"n","disableCheck":"maybe","plugins":[{"type":"x"}]})", "$.disableCheck: \"maybe\" is neither"},
+      {R"({"name":"n","disableCheck":"maybe","plugins":[{"type":"x"}]})",
+       "$.disableCheck: \"maybe\" is neither"},
       {R"({"name":"n","disableGC":1,"plugins":[{"type":"x"}]})", "$.disableGC"},
       {R"({"name":"n"})", "no plugins in list"},
       {R"({"name":"n","loadOnlyInlinedPlugins":true})", "required key \"plugins\" is missing"},
       {R"({"name":"n","plugins":[]})", "$.plugins: no plugins in list"},
       {R"({"name":"n","plugins":{}})", "$.plugins"},
       {R"({"name":"n","plugins":[7]})", "$.plugins[0]: a plugin is an object"},
-      {R"({"name":"n","plugins":[{"type":"x"},{"typ":"y"}]})", "$.plugins[1]: required key \"type\" is missing"},
+      {R"({"name":"n","plugins":[{"type":"x"},{"typ":"y"}]})",
+       "$.plugins[1]: required key \"type\" is missing"},
       {R"({"name":"n","plugins":[{"type":"../x"}]})", "$.plugins[0].type: invalid plugin name"},
       {R"({"name":"n","plugins":[{"type":""}]})", "$.plugins[0].type: no plugin name provided"},
       {R"({"name":"n","plugins":[{"type":".x"}]})", "invalid plugin name"},
-      {R"({"name":"n","plugins":[{"type":"x","ipam":{"type":"/bin/sh"}}]})", "$.plugins[0].ipam.type"},
-      {R"({"name":"n","plugins":[{"type":"x","capabilities":{"a":1}}]})", "$.plugins[0].capabilities: a: a boolean"},
+      {R"({"name":"n","plugins":[{"type":"x","ipam":{"type":"/bin/sh"}}]})",
+       "$.plugins[0].ipam.type"},
+      {R"({"name":"n","plugins":[{"type":"x","capabilities":{"a":1}}]})",
+       "$.plugins[0].capabilities: a: a boolean"},
   };
   for (const auto& c : cases) {
     const auto conf = ParseConfList(c.text);
@@ -92,34 +99,43 @@ TEST(ConfList, Version_HighestOfBothSides) {
       {R"("x":1)", ""},
   };
   for (const auto& c : cases) {
-    const auto conf = ParseConfList(std::string(R"({"name":"n","plugins":[{"type":"x"}],)") + c.keys + "}");
+    const auto conf =
+        ParseConfList(std::string(R"({"name":"n","plugins":[{"type":"x"}],)") + c.keys + "}");
     ASSERT_TRUE(conf.has_value()) << c.keys << conf.error().message();
     EXPECT_EQ(conf->version, c.version) << c.keys;
   }
 }
 
 TEST(Conf, SinglePlugin_IsAListOfOne) {
-  const NetworkConf conf = LN_ASSERT_OK(ParseConf(R"({"cniVersion":"0.3.1","name":"n","type":"x","big":9007199254740993})"));
+  const NetworkConf conf = LN_ASSERT_OK(
+      ParseConf(R"({"cniVersion":"0.3.1","name":"n","type":"x","big":9007199254740993})"));
   ASSERT_EQ(conf.plugins.size(), 1U);
   const NetworkConf again = LN_ASSERT_OK(ParseConfList(conf.text));
   EXPECT_EQ(again.plugins[0].text, conf.plugins[0].text);
   EXPECT_EQ(again.version, "0.3.1");
-  LN_EXPECT_ERROR(ParseConf(R"({"name":"n","plugins":[{"type":"x"}]})"), Code::kInvalidArgument, ".conflist");
+  LN_EXPECT_ERROR(ParseConf(R"({"name":"n","plugins":[{"type":"x"}]})"), Code::kInvalidArgument,
+                  ".conflist");
 }
 
 TEST(PluginInput, KeepsBytesAsWritten) {
   const NetworkConf conf = LN_ASSERT_OK(ParseConfList(
       R"({"cniVersion":"1.1.0","name":"n","plugins":[{"type":"x","i":9007199254740993,"f":1.0,"s":"<&>\u003c","runtimeConfig":{"static":1},"prevResult":7,"capabilities":{"a":true}}]})"));
   const std::string alone = LN_ASSERT_OK(PluginInput(conf, conf.plugins[0], "", ""));
-  EXPECT_EQ(alone, R"({"cniVersion":"1.1.0","name":"n","type":"x","i":9007199254740993,"f":1.0,"s":"<&>\u003c","runtimeConfig":{"static":1}})");
-  const std::string all = LN_ASSERT_OK(PluginInput(conf, conf.plugins[0], R"({"a":1})", R"({"ips":[]})", R"(,"k":[])"));
-  EXPECT_EQ(all, R"({"cniVersion":"1.1.0","name":"n","type":"x","i":9007199254740993,"f":1.0,"s":"<&>\u003c","runtimeConfig":{"a":1},"prevResult":{"ips":[]},"k":[]})");
+  EXPECT_EQ(
+      alone,
+      R"({"cniVersion":"1.1.0","name":"n","type":"x","i":9007199254740993,"f":1.0,"s":"<&>\u003c","runtimeConfig":{"static":1}})");
+  const std::string all =
+      LN_ASSERT_OK(PluginInput(conf, conf.plugins[0], R"({"a":1})", R"({"ips":[]})", R"(,"k":[])"));
+  EXPECT_EQ(
+      all,
+      R"({"cniVersion":"1.1.0","name":"n","type":"x","i":9007199254740993,"f":1.0,"s":"<&>\u003c","runtimeConfig":{"a":1},"prevResult":{"ips":[]},"k":[]})");
 }
 
 TEST(LoadConf, DirectoryPlugins_AreAppendedInOrder) {
   const testing::TempDir dir;
   LN_EXPECT_OK(MakeDirs(dir / "n", 0755));
-  LN_EXPECT_OK(ReplaceFile(dir / "10-n.conflist", R"({"cniVersion":"1.1.0","name":"n","plugins":[{"type":"a"}]})"));
+  LN_EXPECT_OK(ReplaceFile(dir / "10-n.conflist",
+                           R"({"cniVersion":"1.1.0","name":"n","plugins":[{"type":"a"}]})"));
   LN_EXPECT_OK(ReplaceFile(dir / "n/20-c.conf", R"( {"type":"c"} )"));
   LN_EXPECT_OK(ReplaceFile(dir / "n/10-b.conf", R"({"type":"b"})"));
   LN_EXPECT_OK(ReplaceFile(dir / "n/30-d.conflist", R"({"type":"d"})"));
@@ -132,14 +148,17 @@ TEST(LoadConf, DirectoryPlugins_AreAppendedInOrder) {
   EXPECT_EQ(again.plugins.size(), 3U);
 
   LN_EXPECT_OK(ReplaceFile(dir / "n/20-c.conf", R"({"no":"type"})"));
-  LN_EXPECT_ERROR(LoadConf(dir / "10-n.conflist"), Code::kInvalidArgument, "20-c.conf: $: required key \"type\"");
-  LN_EXPECT_OK(ReplaceFile(dir / "10-n.conflist",
-                           R"({"name":"n","loadOnlyInlinedPlugins":true,"plugins":[{"type":"a"}]})"));
+  LN_EXPECT_ERROR(LoadConf(dir / "10-n.conflist"), Code::kInvalidArgument,
+                  "20-c.conf: $: required key \"type\"");
+  LN_EXPECT_OK(
+      ReplaceFile(dir / "10-n.conflist",
+                  R"({"name":"n","loadOnlyInlinedPlugins":true,"plugins":[{"type":"a"}]})"));
   EXPECT_EQ(LN_ASSERT_OK(LoadConf(dir / "10-n.conflist")).plugins.size(), 1U);
 }
 
 TEST(RawJson, Pieces_AreAsWritten) {
-  const auto members = LN_ASSERT_OK(RawMembers("{ \"a\" : 1.0 , \"b\\\"}\": [1,{\"x\":\"],\\\\\"}] ,\"\\u0063\":null }"));
+  const auto members = LN_ASSERT_OK(
+      RawMembers("{ \"a\" : 1.0 , \"b\\\"}\": [1,{\"x\":\"],\\\\\"}] ,\"\\u0063\":null }"));
   ASSERT_EQ(members.size(), 3U);
   EXPECT_EQ(members[0].value, "1.0");
   EXPECT_EQ(members[1].key, "b\"}");
@@ -147,17 +166,21 @@ TEST(RawJson, Pieces_AreAsWritten) {
   EXPECT_EQ(members[2].key, "c");
   EXPECT_EQ(members[2].value, "null");
   EXPECT_TRUE(LN_ASSERT_OK(RawMembers(" { } ")).empty());
-  EXPECT_THAT(LN_ASSERT_OK(RawElements(R"([ {"a":[1]} , "x,]" , 7 ])")), ElementsAre(R"({"a":[1]})", "\"x,]\"", "7"));
+  EXPECT_THAT(LN_ASSERT_OK(RawElements(R"([ {"a":[1]} , "x,]" , 7 ])")),
+              ElementsAre(R"({"a":[1]})", "\"x,]\"", "7"));
   EXPECT_TRUE(LN_ASSERT_OK(RawElements("[]")).empty());
   EXPECT_FALSE(RawMembers("[]").has_value());
-  for (const char* torn : {"", "{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":\"", "{\"a\":[", "[1"}) {
+  for (const char* torn :
+       {"", "{", "{\"a\"", "{\"a\":", "{\"a\":1", "{\"a\":\"", "{\"a\":[", "[1"}) {
     EXPECT_FALSE(RawMembers(torn).has_value()) << torn;
   }
 }
 
 TEST(Version, Parse_TakesWhatLibcniTakes) {
-  for (const char* good : {"", "1", "1.0", "1.0.0", "0.3.1", "1.2.0", "12.34.56"}) EXPECT_TRUE(ParseVersion(good)) << good;
-  for (const char* bad : {"1.0.0.0", "1.x", "1.0.0-rc", "v1.0.0", "1.", ".1", "1..0", "-1"}) EXPECT_FALSE(ParseVersion(bad)) << bad;
+  for (const char* good : {"", "1", "1.0", "1.0.0", "0.3.1", "1.2.0", "12.34.56"})
+    EXPECT_TRUE(ParseVersion(good)) << good;
+  for (const char* bad : {"1.0.0.0", "1.x", "1.0.0-rc", "v1.0.0", "1.", ".1", "1..0", "-1"})
+    EXPECT_FALSE(ParseVersion(bad)) << bad;
   EXPECT_TRUE(AtLeast("1.0", "0.4.0"));
   EXPECT_TRUE(AtLeast("", "0.1.0"));
   EXPECT_FALSE(AtLeast("", "0.2.0"));
@@ -166,15 +189,19 @@ TEST(Version, Parse_TakesWhatLibcniTakes) {
 
 TEST(Names, Table) {
   for (const char* good : {"a", "net-1.x_y", "9"}) EXPECT_TRUE(CheckNetworkName(good)) << good;
-  for (const char* bad : {"", "-a", ".", "a/b", "a b", "ä", "a\n"}) EXPECT_FALSE(CheckNetworkName(bad)) << bad;
+  for (const char* bad : {"", "-a", ".", "a/b", "a b", "ä", "a\n"})
+    EXPECT_FALSE(CheckNetworkName(bad)) << bad;
   EXPECT_FALSE(CheckContainerId("-x"));
   EXPECT_EQ(CheckContainerId("-x").error().value(), 4);
-  for (const char* good : {"eth0", "a23456789012345", "lo"}) EXPECT_TRUE(CheckInterfaceName(good)) << good;
-  for (const char* bad : {"", ".", "..", "a/b", "a:b", "a b", "a\tb", "a234567890123456"}) EXPECT_FALSE(CheckInterfaceName(bad)) << bad;
+  for (const char* good : {"eth0", "a23456789012345", "lo"})
+    EXPECT_TRUE(CheckInterfaceName(good)) << good;
+  for (const char* bad : {"", ".", "..", "a/b", "a:b", "a b", "a\tb", "a234567890123456"})
+    EXPECT_FALSE(CheckInterfaceName(bad)) << bad;
 }
 
 TEST(Args, SeparatorsInValues_AreRefused) {
-  EXPECT_EQ(LN_ASSERT_OK(DumpArgs({{"IgnoreUnknown", "1"}, {"K8S_POD_NAME", "a"}})), "IgnoreUnknown=1;K8S_POD_NAME=a");
+  EXPECT_EQ(LN_ASSERT_OK(DumpArgs({{"IgnoreUnknown", "1"}, {"K8S_POD_NAME", "a"}})),
+            "IgnoreUnknown=1;K8S_POD_NAME=a");
   EXPECT_EQ(LN_ASSERT_OK(DumpArgs({})), "");
   EXPECT_FALSE(DumpArgs({{"K8S_POD_NAME", "a;IgnoreUnknown=1;K8S_POD_UID=x"}}).has_value());
   EXPECT_FALSE(DumpArgs({{"K", "a\nb"}}).has_value());

@@ -1,9 +1,12 @@
 // What the engine is made of, without a kernel.
+#include <atomic>
+#include <thread>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
-#include <atomic>
-#include <thread>
+#include "linnet/testing/result.h"
+#include "linnet/testing/temp_dir.h"
 
 #include "engine/config_source.h"
 #include "engine/default_network.h"
@@ -11,14 +14,12 @@
 #include "engine/gate.h"
 #include "engine/record_store.h"
 #include "engine/retry_queue.h"
-#include "linnet/testing/result.h"
-#include "linnet/testing/temp_dir.h"
 
 namespace linnet::network {
 namespace {
 
-using ::testing::HasSubstr;
 using std::chrono::milliseconds;
+using ::testing::HasSubstr;
 
 Deadline In(milliseconds time) { return std::chrono::steady_clock::now() + time; }
 
@@ -37,8 +38,10 @@ TEST(OperationGate, SameKey_OneAfterAnother) {
   {
     const auto first = LN_ASSERT_OK(gate.Enter("a", Deadline::max()));
     LN_EXPECT_OK(gate.Enter("b", In(milliseconds(0))));
-    LN_EXPECT_ERROR(gate.Enter("a", In(milliseconds(1))), Code::kDeadlineExceeded, "a is still under way");
-    LN_EXPECT_ERROR(gate.EnterExclusive(In(milliseconds(1))), Code::kDeadlineExceeded, "still under way");
+    LN_EXPECT_ERROR(gate.Enter("a", In(milliseconds(1))), Code::kDeadlineExceeded,
+                    "a is still under way");
+    LN_EXPECT_ERROR(gate.EnterExclusive(In(milliseconds(1))), Code::kDeadlineExceeded,
+                    "still under way");
     LN_EXPECT_OK(gate.Enter("b", In(milliseconds(0))));
   }
   LN_EXPECT_OK(gate.Enter("a", In(milliseconds(0))));
@@ -69,14 +72,17 @@ TEST(OperationGate, Exclusive_KeepsOthersOutAndIsNotStarved) {
 class SelectTest : public ::testing::Test {
  protected:
   void Put(const std::string& name, const std::string& network) {
-    LN_EXPECT_OK(ReplaceFile(dir_ / name, R"({"name":")" + network + R"(","type":"x","plugins":[{"type":"x"}]})"));
+    LN_EXPECT_OK(ReplaceFile(
+        dir_ / name, R"({"name":")" + network + R"(","type":"x","plugins":[{"type":"x"}]})"));
   }
   const Selection& Select() {
     selection_ = SelectNetwork(dir_.path(), selection_);
     return selection_;
   }
   std::string Ruling() const {
-    return selection_.rules == Rules::kNothing ? "nothing" : selection_.rules == Rules::kBuiltin ? "built-in" : selection_.network->name;
+    return selection_.rules == Rules::kNothing   ? "nothing"
+           : selection_.rules == Rules::kBuiltin ? "built-in"
+                                                 : selection_.network->name;
   }
   testing::TempDir dir_;
   Selection selection_;
@@ -150,7 +156,9 @@ TEST(DirWatcher, SeesFilesAndTheDirectoryItself) {
     act();
     EXPECT_TRUE(Eventually([&] { return changes > before; })) << what;
   };
-  const auto settle = [&] { std::this_thread::sleep_for(milliseconds(60)); };  // trailing events of the step before
+  const auto settle = [&] {
+    std::this_thread::sleep_for(milliseconds(60));
+  };  // trailing events of the step before
   expect_change("made, with parents", [&] { LN_EXPECT_OK(MakeDirs(watched, 0755)); });
   settle();
   expect_change("file", [&] { LN_EXPECT_OK(ReplaceFile(watched + "/x.conf", "1")); });
@@ -159,7 +167,8 @@ TEST(DirWatcher, SeesFilesAndTheDirectoryItself) {
   settle();
   expect_change("folder in it", [&] { LN_EXPECT_OK(MakeDirs(watched + "/n", 0755)); });
   settle();
-  expect_change("file in the folder", [&] { LN_EXPECT_OK(ReplaceFile(watched + "/n/y.conf", "1")); });
+  expect_change("file in the folder",
+                [&] { LN_EXPECT_OK(ReplaceFile(watched + "/n/y.conf", "1")); });
   settle();
   expect_change("removed", [&] { LN_EXPECT_OK(RemoveAll(dir / "a")); });
   settle();
@@ -176,7 +185,8 @@ TEST(DirWatcher, SeesFilesAndTheDirectoryItself) {
   settle();
   expect_change("link", [&] { ASSERT_EQ(symlink((dir / "other").c_str(), watched.c_str()), 0); });
   settle();
-  expect_change("file behind the link", [&] { LN_EXPECT_OK(ReplaceFile(dir / "other/x.conf", "1")); });
+  expect_change("file behind the link",
+                [&] { LN_EXPECT_OK(ReplaceFile(dir / "other/x.conf", "1")); });
   settle();
   const int quiet = changes;
   watcher->Verify();
@@ -195,7 +205,8 @@ TEST(DefaultNetwork, V4_FirstThatNoRouteOverlaps) {
   ASSERT_EQ(routes.size(), 1U) << "neither default routes nor our own";
   EXPECT_EQ(routes[0].str(), "10.83.5.0/24");
   EXPECT_EQ(LN_ASSERT_OK(ChooseV4(routes)).str(), "10.84.0.0/16");
-  LN_EXPECT_ERROR(ChooseV4({*Cidr::Parse("10.0.0.0/8")}), Code::kResourceExhausted, "network.subnets");
+  LN_EXPECT_ERROR(ChooseV4({*Cidr::Parse("10.0.0.0/8")}), Code::kResourceExhausted,
+                  "network.subnets");
 }
 
 TEST(DefaultNetwork, V6_IsStableAndLocal) {
@@ -210,10 +221,12 @@ TEST(DefaultNetwork, V6_IsStableAndLocal) {
 
 TEST(DefaultNetwork, Subnets_PodCidrOverConfiguredOverChosen) {
   const testing::TempDir dir;
-  DefaultNetworkOptions options{.name = "linnet", .bridge = "linnet0", .subnets = {}, .ipam_dir = dir.path()};
+  DefaultNetworkOptions options{
+      .name = "linnet", .bridge = "linnet0", .subnets = {}, .ipam_dir = dir.path()};
   const auto subnet = [&](DefaultNetwork& network) {
     auto conf = network.Get();
-    return conf ? (*conf)->plugins[0].json["ipam"]["ranges"][0][0]["subnet"].get<std::string>() : conf.error().message();
+    return conf ? (*conf)->plugins[0].json["ipam"]["ranges"][0][0]["subnet"].get<std::string>()
+                : conf.error().message();
   };
   std::string chosen;
   {
@@ -230,7 +243,8 @@ TEST(DefaultNetwork, Subnets_PodCidrOverConfiguredOverChosen) {
     EXPECT_EQ(subnet(network), "10.5.0.0/16");
     LN_EXPECT_OK(network.SetPodCidr(" 10.6.1.0/24 , fd00:1::/64"));
     EXPECT_EQ(subnet(network), "10.6.1.0/24");
-    LN_EXPECT_ERROR(network.SetPodCidr("10.6.1.0/24,10.7.0.0/24"), Code::kInvalidArgument, "more than one subnet of a family");
+    LN_EXPECT_ERROR(network.SetPodCidr("10.6.1.0/24,10.7.0.0/24"), Code::kInvalidArgument,
+                    "more than one subnet of a family");
     LN_EXPECT_ERROR(network.SetPodCidr("x"), Code::kInvalidArgument, "pod CIDR");
     LN_EXPECT_OK(network.SetPodCidr(""));
     EXPECT_EQ(subnet(network), "10.6.1.0/24");
@@ -278,7 +292,8 @@ TEST(RetryQueue, TriesUntilItSucceeds) {
   RetryQueue queue(
       [&](const std::string& key) -> Result<void> {
         EXPECT_EQ(key, "pod1");
-        return ++attempts < 3 ? Result<void>(Unavailable("attempt " + std::to_string(attempts))) : Ok();
+        return ++attempts < 3 ? Result<void>(Unavailable("attempt " + std::to_string(attempts)))
+                              : Ok();
       },
       milliseconds(1));
   EXPECT_FALSE(queue.Contains("pod1"));
@@ -288,7 +303,8 @@ TEST(RetryQueue, TriesUntilItSucceeds) {
 }
 
 TEST(RetryQueue, StopsWithWorkLeft) {
-  RetryQueue queue([](const std::string&) -> Result<void> { return Unavailable("no"); }, std::chrono::hours(1));
+  RetryQueue queue([](const std::string&) -> Result<void> { return Unavailable("no"); },
+                   std::chrono::hours(1));
   queue.Add("pod1", "why");
   EXPECT_EQ(queue.Failures().at("pod1"), "why");
   queue.Stop();

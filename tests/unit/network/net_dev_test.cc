@@ -1,19 +1,23 @@
+#include "net_dev.h"
+
 #include <gtest/gtest.h>
 
 #include "linnet/testing/result.h"
-#include "net_dev.h"
 
 namespace linnet::network {
 namespace {
 
 constexpr const char* kHeadings =
     "Inter-|   Receive                                                |  Transmit\n"
-    " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop fifo colls carrier compressed\n";
+    " face |bytes    packets errs drop fifo frame compressed multicast|bytes    packets errs drop "
+    "fifo colls carrier compressed\n";
 
 TEST(NetDev, EveryColumn) {
-  const auto all = LN_ASSERT_OK(ParseNetDev(std::string(kHeadings) +
-                                            "    lo:     100       2    0    0    0     0          0         0      100       2    0    0    0     0       0          0\n"
-                                            "  eth0: 18446744073709551615 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n"));
+  const auto all = LN_ASSERT_OK(
+      ParseNetDev(std::string(kHeadings) +
+                  "    lo:     100       2    0    0    0     0          0         0      100      "
+                  " 2    0    0    0     0       0          0\n"
+                  "  eth0: 18446744073709551615 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n"));
   ASSERT_EQ(all.size(), 2U);
   EXPECT_EQ(all[0].name, "lo");
   EXPECT_EQ(all[0].tx_bytes, 100U);
@@ -30,7 +34,8 @@ TEST(NetDev, EveryColumn) {
 }
 
 TEST(NetDev, NamesAsOldKernelsAllowThem_AndFullColumns) {
-  const auto all = LN_ASSERT_OK(ParseNetDev(std::string(kHeadings) + "a:b:1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n"));
+  const auto all = LN_ASSERT_OK(
+      ParseNetDev(std::string(kHeadings) + "a:b:1 2 3 4 5 6 7 8 9 10 11 12 13 14 15 16\n"));
   ASSERT_EQ(all.size(), 1U);
   EXPECT_EQ(all[0].name, "a:b");
   EXPECT_EQ(all[0].rx_bytes, 1U);
@@ -39,8 +44,10 @@ TEST(NetDev, NamesAsOldKernelsAllowThem_AndFullColumns) {
 TEST(NetDev, NothingAndGarbage) {
   EXPECT_TRUE(LN_ASSERT_OK(ParseNetDev("")).empty());
   EXPECT_TRUE(LN_ASSERT_OK(ParseNetDev(kHeadings)).empty());
-  LN_EXPECT_ERROR(ParseNetDev(std::string(kHeadings) + "eth0: 1 2 3\n"), Code::kDataLoss, "lacks columns");
-  LN_EXPECT_ERROR(ParseNetDev(std::string(kHeadings) + "no colon\n"), Code::kDataLoss, "lacks columns");
+  LN_EXPECT_ERROR(ParseNetDev(std::string(kHeadings) + "eth0: 1 2 3\n"), Code::kDataLoss,
+                  "lacks columns");
+  LN_EXPECT_ERROR(ParseNetDev(std::string(kHeadings) + "no colon\n"), Code::kDataLoss,
+                  "lacks columns");
 }
 
 }  // namespace

@@ -1,9 +1,10 @@
 #include "exec/plugin_exec.h"
 
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/stat.h>
+
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
 
 #include "linnet/base/text.h"
 #include "linnet/testing/result.h"
@@ -16,7 +17,9 @@ using ::testing::HasSubstr;
 
 class PluginExecTest : public ::testing::Test {
  protected:
-  PluginExecTest() { signal(SIGPIPE, SIG_IGN); }  // as the daemon does: a plugin need not read its input
+  PluginExecTest() {
+    signal(SIGPIPE, SIG_IGN);
+  }  // as the daemon does: a plugin need not read its input
   void Script(const std::string& name, const std::string& body) {
     LN_EXPECT_OK(ReplaceFile(dir_ / name, "#!/bin/sh\n" + body + "\n", 0755));
   }
@@ -46,15 +49,18 @@ TEST_F(PluginExecTest, EnvironmentAndInput_AreTheSpecifications) {
   ASSERT_EQ(setenv("LN_SECRET", "of the daemon", 1), 0);
   Script("secret", "echo \"<$LN_SECRET>\"");
   const std::string out = LN_ASSERT_OK(Make().Run(Call("env")));
-  EXPECT_THAT(out, HasSubstr("CNI_ARGS=A=b;C=d\nCNI_COMMAND=ADD\nCNI_CONTAINERID=c1\nCNI_IFNAME=eth0\nCNI_NETNS=/run/netns/x\n"
-                             "CNI_PATH=/nonexistent:" + dir_.path() + ":/run/linnet/cni-bin\nLINNET_INSTANCE=abcd\n"));
+  EXPECT_THAT(out, HasSubstr("CNI_ARGS=A=b;C=d\nCNI_COMMAND=ADD\nCNI_CONTAINERID=c1\nCNI_IFNAME="
+                             "eth0\nCNI_NETNS=/run/netns/x\n"
+                             "CNI_PATH=/nonexistent:" +
+                             dir_.path() + ":/run/linnet/cni-bin\nLINNET_INSTANCE=abcd\n"));
   EXPECT_THAT(out, HasSubstr("{\"in\":\"put\"}"));
   EXPECT_EQ(LN_ASSERT_OK(Make().Run(Call("secret"))), "<>\n");
 }
 
 TEST_F(PluginExecTest, Find_TakesOnlyWhatIsSafe) {
   const PluginExec exec = Make();
-  LN_EXPECT_ERROR(exec.Find("nope"), Code::kNotFound, "failed to find plugin \"nope\" in path [/nonexistent " + dir_.path() + "]");
+  LN_EXPECT_ERROR(exec.Find("nope"), Code::kNotFound,
+                  "failed to find plugin \"nope\" in path [/nonexistent " + dir_.path() + "]");
   LN_EXPECT_ERROR(exec.Find("../sh"), Code::kInvalidArgument, "invalid plugin name");
   LN_EXPECT_ERROR(exec.Find(""), Code::kInvalidArgument, "no plugin name");
   LN_EXPECT_OK(MakeDirs(dir_ / "directory", 0755));
@@ -73,10 +79,15 @@ TEST_F(PluginExecTest, Failures_SayWhatThePluginSaid) {
     Origin origin;
     int value;
   } cases[] = {
-      {"json", R"(echo '{"code":7,"msg":"bad","details":"very"}'; exit 1)", "bad; very", Origin::kCni, 7},
-      {"stderr", "echo oops >&2; exit 3", "netplugin failed: \"oops\": exit status 3", Origin::kExitStatus, 3},
-      {"silent", "exit 2", "netplugin failed with no error message: exit status 2", Origin::kExitStatus, 2},
-      {"garbage", "echo rubbish; exit 1", "netplugin failed but error parsing its diagnostic message \"rubbish\"", Origin::kExitStatus, 1},
+      {"json", R"(echo '{"code":7,"msg":"bad","details":"very"}'; exit 1)", "bad; very",
+       Origin::kCni, 7},
+      {"stderr", "echo oops >&2; exit 3", "netplugin failed: \"oops\": exit status 3",
+       Origin::kExitStatus, 3},
+      {"silent", "exit 2", "netplugin failed with no error message: exit status 2",
+       Origin::kExitStatus, 2},
+      {"garbage", "echo rubbish; exit 1",
+       "netplugin failed but error parsing its diagnostic message \"rubbish\"", Origin::kExitStatus,
+       1},
       {"killed", "kill -9 $$", "signal 9", Origin::kExitStatus, 137},
       {"long", "yes | head -c 100000 >&2; exit 1", "…", Origin::kExitStatus, 1},
   };
@@ -97,9 +108,11 @@ TEST_F(PluginExecTest, OutputIsBounded) {
 }
 
 TEST_F(PluginExecTest, Hanging_IsKilledWithItsChildren) {
-  Script("hang", "trap '' TERM; (trap '' TERM; sleep 60 & echo $! >" + (dir_ / "child") + "; wait) & sleep 60");
+  Script("hang", "trap '' TERM; (trap '' TERM; sleep 60 & echo $! >" + (dir_ / "child") +
+                     "; wait) & sleep 60");
   const auto start = std::chrono::steady_clock::now();
-  LN_EXPECT_ERROR(Make(std::chrono::milliseconds(300)).Run(Call("hang")), Code::kDeadlineExceeded, "killed");
+  LN_EXPECT_ERROR(Make(std::chrono::milliseconds(300)).Run(Call("hang")), Code::kDeadlineExceeded,
+                  "killed");
   EXPECT_LT(std::chrono::steady_clock::now() - start, std::chrono::seconds(10));
   const auto child = ParseNumber<pid_t>(Trim(LN_ASSERT_OK(ReadFile(dir_ / "child"))));
   ASSERT_TRUE(child.has_value());

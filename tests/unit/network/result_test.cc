@@ -3,10 +3,11 @@
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
 
+#include "linnet/testing/result.h"
+
 #include "cni/cache.h"
 #include "cni/error.h"
 #include "cni/version.h"
-#include "linnet/testing/result.h"
 
 namespace linnet::network::cni {
 namespace {
@@ -46,7 +47,8 @@ TEST(Result, To0_4_DropsWhatCameLater) {
   EXPECT_EQ(json["cniVersion"], "0.4.0");
   EXPECT_EQ(json["ips"][0]["version"], "4");
   EXPECT_EQ(json["ips"][2]["version"], "6");
-  EXPECT_EQ(json["interfaces"][1], Json({{"name", "eth0"}, {"mac", "02:00:00:00:00:02"}, {"sandbox", "/run/netns/x"}}));
+  EXPECT_EQ(json["interfaces"][1],
+            Json({{"name", "eth0"}, {"mac", "02:00:00:00:00:02"}, {"sandbox", "/run/netns/x"}}));
   EXPECT_EQ(json["routes"][0]["mtu"], 1300);
   EXPECT_EQ(json["routes"][0]["table"], 0) << "0 is a value here";
 }
@@ -75,7 +77,8 @@ TEST(Result, EveryPairOfVersions_Converts) {
 }
 
 TEST(Result, WithoutVersion_IsReadAsTheConfigurations) {
-  EXPECT_EQ(LN_ASSERT_OK(ParseResult(R"({"ips":[{"address":"10.0.0.1/8"}]})", "1.0.0")).ips.size(), 1U);
+  EXPECT_EQ(LN_ASSERT_OK(ParseResult(R"({"ips":[{"address":"10.0.0.1/8"}]})", "1.0.0")).ips.size(),
+            1U);
   EXPECT_EQ(LN_ASSERT_OK(ParseResult(R"({"ip4":{"ip":"10.0.0.1/8"}})", "")).ips.size(), 1U);
   EXPECT_TRUE(LN_ASSERT_OK(ParseResult("null", "1.0.0")).ips.empty());
   EXPECT_EQ(Convert(R"({"ip4":{"ip":"10.0.0.1/8"}})", "")["cniVersion"], "0.1.0");
@@ -85,9 +88,11 @@ TEST(Result, Broken_SaysWhere) {
   LN_EXPECT_ERROR(ParseResult("", "1.0.0"), Code::kInvalidArgument, "not JSON");
   LN_EXPECT_ERROR(ParseResult("7", "1.0.0"), Code::kInvalidArgument, "$");
   LN_EXPECT_ERROR(ParseResult(R"({"cniVersion":"7.0.0"})", ""), Code::kFailedPrecondition, "7.0.0");
-  LN_EXPECT_ERROR(ParseResult(R"({"ips":[{"address":"10.0.0.1"}]})", "1.0.0"), Code::kInvalidArgument, "$.ips[0]: address");
+  LN_EXPECT_ERROR(ParseResult(R"({"ips":[{"address":"10.0.0.1"}]})", "1.0.0"),
+                  Code::kInvalidArgument, "$.ips[0]: address");
   LN_EXPECT_ERROR(ParseResult(R"({"ips":[{}]})", "1.0.0"), Code::kInvalidArgument, "$.ips[0]");
-  LN_EXPECT_ERROR(ParseResult(R"({"routes":[{"dst":"x"}]})", "1.0.0"), Code::kInvalidArgument, "$.routes[0]: dst");
+  LN_EXPECT_ERROR(ParseResult(R"({"routes":[{"dst":"x"}]})", "1.0.0"), Code::kInvalidArgument,
+                  "$.routes[0]: dst");
 }
 
 TEST(CniError, ParseAndDump) {
@@ -96,12 +101,15 @@ TEST(CniError, ParseAndDump) {
   EXPECT_EQ(error->message(), "no more; later");
   EXPECT_EQ(error->code(), Code::kUnavailable);
   EXPECT_EQ(CodeOf(*error), 11);
-  for (const char* none : {"", "garbage", "7", "{}", R"({"code":"x"})", R"({"msg":7})"}) EXPECT_FALSE(ParseError(none)) << none;
-  EXPECT_EQ(*ParseJson(DumpError(*error, "1.1.0")), Json({{"code", 11}, {"msg", "no more; later"}, {"cniVersion", "1.1.0"}}));
+  for (const char* none : {"", "garbage", "7", "{}", R"({"code":"x"})", R"({"msg":7})"})
+    EXPECT_FALSE(ParseError(none)) << none;
+  EXPECT_EQ(*ParseJson(DumpError(*error, "1.1.0")),
+            Json({{"code", 11}, {"msg", "no more; later"}, {"cniVersion", "1.1.0"}}));
   EXPECT_EQ(CodeOf(Internal("x")), 999);
   EXPECT_EQ(CodeOf(InvalidArgument("x")), 7);
   EXPECT_EQ(CodeOf(Error(Code::kResourceExhausted, "x")), 11);
-  EXPECT_EQ(CodeOf(Error::FromErrno(11, "x")), 11) << "EAGAIN is unavailable, which is 11 here by its own right";
+  EXPECT_EQ(CodeOf(Error::FromErrno(11, "x")), 11)
+      << "EAGAIN is unavailable, which is 11 here by its own right";
   EXPECT_EQ(CodeOf(Error::FromErrno(5, "x")), 999);
 }
 
@@ -130,7 +138,8 @@ TEST(Cache, Format_IsLibcnis) {
   EXPECT_EQ(json["networkName"], "net");
   EXPECT_EQ(json["netns"], "/run/netns/x");
   EXPECT_EQ(json["config"], "eyJuYW1lIjoibmV0IiwicGx1Z2lucyI6W119");
-  EXPECT_EQ(json["cniArgs"], Json::array({Json::array({"IgnoreUnknown", "1"}), Json::array({"A", "b"})}));
+  EXPECT_EQ(json["cniArgs"],
+            Json::array({Json::array({"IgnoreUnknown", "1"}), Json::array({"A", "b"})}));
   EXPECT_EQ(json["capabilityArgs"]["portMappings"][0]["hostPort"], 80);
   EXPECT_THAT(text, HasSubstr("9007199254740993")) << "a result keeps its bytes";
 

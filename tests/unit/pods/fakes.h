@@ -14,6 +14,7 @@
 #include "linnet/network/engine.h"
 #include "linnet/oci/image_store.h"
 #include "linnet/runtime/runtime.h"
+
 #include "manager.h"
 
 namespace linnet::pods {
@@ -81,8 +82,13 @@ class FakeImages final : public oci::ImageStore {
   std::shared_ptr<const oci::Image> Find(std::string_view ref) const override {
     return ref == "busybox" || ref == image_->id.str() ? image_ : nullptr;
   }
-  Result<std::shared_ptr<const oci::Image>> Pull(const oci::Reference&, const oci::PullOptions&) override { return image_; }
-  Result<std::shared_ptr<const oci::Image>> Import(FdRef, const ImportOptions&) override { return image_; }
+  Result<std::shared_ptr<const oci::Image>> Pull(const oci::Reference&,
+                                                 const oci::PullOptions&) override {
+    return image_;
+  }
+  Result<std::shared_ptr<const oci::Image>> Import(FdRef, const ImportOptions&) override {
+    return image_;
+  }
   Result<void> Remove(std::string_view) override { return Ok(); }
   Result<std::shared_ptr<const void>> Hold(const oci::Digest&) override {
     auto count = held;
@@ -123,7 +129,9 @@ class FakeRuntime final : public runtime::Runtime {
     return Ok();
   }
   Result<void> CheckContainer(const PodId&, const runtime::ContainerSpec&) override { return Ok(); }
-  Result<runtime::StartedContainer> StartContainer(const PodId& pod, const runtime::ContainerSpec& spec, Deadline) override {
+  Result<runtime::StartedContainer> StartContainer(const PodId& pod,
+                                                   const runtime::ContainerSpec& spec,
+                                                   Deadline) override {
     if (fail_start) return NotFound("execve /nope: No such file or directory");
     std::lock_guard lock(mu_);
     last_spec_resources = spec.spec.resources;
@@ -139,7 +147,8 @@ class FakeRuntime final : public runtime::Runtime {
     Finish(pod, id, 128 + signal);
     return Ok();
   }
-  Result<runtime::ContainerExit> WaitExit(const PodId&, const ContainerId& id, Deadline deadline) override {
+  Result<runtime::ContainerExit> WaitExit(const PodId&, const ContainerId& id,
+                                          Deadline deadline) override {
     std::unique_lock lock(mu_);
     if (!changed_.wait_until(lock, deadline, [&] { return exits_.contains(id.str()); })) {
       return Error(Code::kDeadlineExceeded, "still running");
@@ -148,20 +157,25 @@ class FakeRuntime final : public runtime::Runtime {
   }
   Result<void> RemoveContainer(const PodId&, const ContainerId&) override { return Ok(); }
   Result<void> ReopenLog(const PodId&, const ContainerId&) override { return Ok(); }
-  Result<runtime::ExecResult> Exec(const PodId&, const ContainerId&, const runtime::ExecSpec&) override {
+  Result<runtime::ExecResult> Exec(const PodId&, const ContainerId&,
+                                   const runtime::ExecSpec&) override {
     return runtime::ExecResult{};
   }
-  Result<runtime::ExecOutput> ExecSync(const PodId&, const ContainerId&, const oci::Process& process,
+  Result<runtime::ExecOutput> ExecSync(const PodId&, const ContainerId&,
+                                       const oci::Process& process,
                                        std::chrono::milliseconds) override {
     return runtime::ExecOutput{.exit_code = 0, .out = process.args.at(0), .err = ""};
   }
-  Result<std::unique_ptr<runtime::ExecSession>> StartExec(const PodId&, const ContainerId&, const runtime::ExecSpec&) override {
+  Result<std::unique_ptr<runtime::ExecSession>> StartExec(const PodId&, const ContainerId&,
+                                                          const runtime::ExecSpec&) override {
     return Error(Code::kUnimplemented, "fake");
   }
-  Result<runtime::Attachment> Attach(const PodId&, const ContainerId&, const runtime::AttachSpec&) override {
+  Result<runtime::Attachment> Attach(const PodId&, const ContainerId&,
+                                     const runtime::AttachSpec&) override {
     return Error(Code::kUnimplemented, "fake");
   }
-  Result<void> UpdateResources(const PodId&, const ContainerId&, const oci::Resources& resources) override {
+  Result<void> UpdateResources(const PodId&, const ContainerId&,
+                               const oci::Resources& resources) override {
     if (fail_update) {
       fail_update = false;
       return Error(Code::kFailedPrecondition, "memory.max: Device or resource busy");
@@ -185,7 +199,8 @@ class FakeRuntime final : public runtime::Runtime {
   Features features() const override { return {}; }
 
   void Finish(const PodId& pod, const ContainerId& id, int code) {
-    runtime::ContainerExit exit{.id = id, .exit_code = code, .started_at_ns = 1000, .finished_at_ns = 2000};
+    runtime::ContainerExit exit{
+        .id = id, .exit_code = code, .started_at_ns = 1000, .finished_at_ns = 2000};
     {
       std::lock_guard lock(mu_);
       if (running_.erase(id.str()) == 0) return;
@@ -200,9 +215,9 @@ class FakeRuntime final : public runtime::Runtime {
     return running_.size();
   }
 
-  runtime::CgroupUsage usage;     // of every container and pod
+  runtime::CgroupUsage usage;      // of every container and pod
   std::set<std::string> vanished;  // whose cgroups are gone
-  bool fail_update = false;  // the next one
+  bool fail_update = false;        // the next one
   std::optional<oci::Resources> last_update;
   oci::Resources last_spec_resources;  // of the last container started
   bool fail_start_pod = false, fail_start = false, ignore_signals = false;

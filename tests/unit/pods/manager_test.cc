@@ -1,12 +1,14 @@
-#include <gmock/gmock.h>
-#include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 
 #include <thread>
 
-#include "fakes.h"
+#include <gmock/gmock.h>
+#include <gtest/gtest.h>
+
 #include "linnet/base/file.h"
+
+#include "fakes.h"
 
 namespace linnet::pods {
 namespace {
@@ -30,13 +32,15 @@ class ManagerTest : public testing::Test {
   // A new manager over the same directory: what a restart of the daemon sees.
   void Restart() {
     manager_.reset();
-    manager_ = std::make_unique<Manager>(PodManagerOptions{.root = root_, .state_dir = root_, .cgroup_root = "/linnet-test"},
-                                         engine_, *images_);
-    ASSERT_TRUE(manager_->Start([this](runtime::RuntimeEvents events) -> Result<std::unique_ptr<runtime::Runtime>> {
-      auto runtime = std::make_unique<FakeRuntime>(std::move(events));
-      runtime_ = runtime.get();
-      return std::unique_ptr<runtime::Runtime>(std::move(runtime));
-    }));
+    manager_ = std::make_unique<Manager>(
+        PodManagerOptions{.root = root_, .state_dir = root_, .cgroup_root = "/linnet-test"},
+        engine_, *images_);
+    ASSERT_TRUE(manager_->Start(
+        [this](runtime::RuntimeEvents events) -> Result<std::unique_ptr<runtime::Runtime>> {
+          auto runtime = std::make_unique<FakeRuntime>(std::move(events));
+          runtime_ = runtime.get();
+          return std::unique_ptr<runtime::Runtime>(std::move(runtime));
+        }));
   }
   static PodConfig Pod(const std::string& name = "web") {
     PodConfig config;
@@ -131,7 +135,8 @@ TEST_F(ManagerTest, RunPod_NodeNetwork_HasNoNamespace) {
 
 TEST_F(ManagerTest, RunPod_HostPortZero_IsNoMapping) {
   PodConfig config = Pod();
-  config.ports = {{.container_port = 80, .host_port = 0}, {.container_port = 81, .host_port = 8081}};
+  config.ports = {{.container_port = 80, .host_port = 0},
+                  {.container_port = 81, .host_port = 8081}};
   MustRun(config);
   ASSERT_EQ(engine_.last_request_ports.size(), 1U);
   EXPECT_EQ(engine_.last_request_ports[0].host_port, 8081);
@@ -167,7 +172,8 @@ TEST_F(ManagerTest, StopPod_Running_KillsAndKeepsRecords) {
   const int detaches = engine_.detaches;
   EXPECT_TRUE(manager_->StopPod(pod, {}));  // again: nothing more happens
   EXPECT_EQ(engine_.detaches, detaches);
-  EXPECT_EQ(manager_->CreateContainer(pod, Container("late"), {}).error().code(), Code::kFailedPrecondition);
+  EXPECT_EQ(manager_->CreateContainer(pod, Container("late"), {}).error().code(),
+            Code::kFailedPrecondition);
 }
 
 TEST_F(ManagerTest, StopPod_NetworkFails_IsRetried) {
@@ -267,7 +273,8 @@ TEST_F(ManagerTest, Recover_KeeperAlive_GoesOn) {
   const std::string running = MustStart(pod, Container("r"));
   const std::string created = *manager_->CreateContainer(pod, Container("n"), {});
   Restart();
-  runtime_->adoptable[pod] = {{.id = *ContainerId::Parse(running), .pid = 99, .started_at_ns = 1000, .exit = {}}};
+  runtime_->adoptable[pod] = {
+      {.id = *ContainerId::Parse(running), .pid = 99, .started_at_ns = 1000, .exit = {}}};
   ASSERT_TRUE(manager_->Recover());
   EXPECT_EQ(manager_->GetPod(pod)->state, PodState::kReady);
   EXPECT_EQ(manager_->GetContainer(running)->phase, ContainerPhase::kRunning);
@@ -382,7 +389,8 @@ TEST_F(ManagerTest, UpdateContainer_Created_CountsAtTheStart) {
 
 TEST_F(ManagerTest, UpdateContainer_UnknownOrEnded_IsRefused) {
   EXPECT_EQ(manager_->UpdateContainer("nope", {}).error().code(), Code::kNotFound);
-  EXPECT_EQ(manager_->UpdateContainer("nope", {.cpu_shares = -1}).error().code(), Code::kInvalidArgument);
+  EXPECT_EQ(manager_->UpdateContainer("nope", {.cpu_shares = -1}).error().code(),
+            Code::kInvalidArgument);
   const std::string id = MustStart(MustRun());
   ASSERT_TRUE(manager_->StopContainer(id, 0s, {}));
   EXPECT_EQ(manager_->UpdateContainer(id, {}).error().code(), Code::kFailedPrecondition);

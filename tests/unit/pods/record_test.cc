@@ -15,8 +15,10 @@ TEST(ContainerRecord, RoundTrip_EveryKindOfField) {
   in.config.mounts[0].propagation = Propagation::kBidirectional;
   in.config.mounts[0].uid_mappings = {{0, 100000, 65536}};
   in.config.security.run_as_user = 1000;
-  in.config.security.seccomp = SecurityProfile{.type = ProfileType::kLocalhost, .localhost_ref = "/p.json"};
-  in.config.security.namespaces.userns = UserNamespaceOptions{.mode = NsMode::kPod, .uids = {{0, 1, 2}}, .gids = {}};
+  in.config.security.seccomp =
+      SecurityProfile{.type = ProfileType::kLocalhost, .localhost_ref = "/p.json"};
+  in.config.security.namespaces.userns =
+      UserNamespaceOptions{.mode = NsMode::kPod, .uids = {{0, 1, 2}}, .gids = {}};
   in.config.resources.unified = {{"memory.high", "1"}};
   in.config.labels = {{"a", "b"}};
   in.user.groups = {1, 2};
@@ -40,7 +42,8 @@ TEST(PodRecord, Parse_TornText_IsAnError) {
   PodRecord record;
   record.id = "x";
   const std::string whole = DumpRecord(record);
-  for (std::size_t n = 0; n < whole.size(); ++n) EXPECT_FALSE(ParsePodRecord(whole.substr(0, n))) << n;
+  for (std::size_t n = 0; n < whole.size(); ++n)
+    EXPECT_FALSE(ParsePodRecord(whole.substr(0, n))) << n;
   EXPECT_TRUE(ParsePodRecord(whole));
 }
 

@@ -56,8 +56,9 @@ TEST(BuildResources, MemoryWithoutSwap_ForbidsSwap) {
 }
 
 TEST(ResolvConf, AllParts) {
-  EXPECT_EQ(ResolvConf({.servers = {"10.10.10.10"}, .searches = {"google.com"}, .options = {"ndots:8"}}),
-            "search google.com\nnameserver 10.10.10.10\noptions ndots:8\n");
+  EXPECT_EQ(
+      ResolvConf({.servers = {"10.10.10.10"}, .searches = {"google.com"}, .options = {"ndots:8"}}),
+      "search google.com\nnameserver 10.10.10.10\noptions ndots:8\n");
   EXPECT_EQ(ResolvConf({}), "");
 }
 
@@ -69,7 +70,9 @@ TEST(PodHostname, FromConfigElseName) {
   EXPECT_EQ(PodHostname(config), "h");
 }
 
-TEST(HostsFile, NamesThePod) { EXPECT_THAT(HostsFile("h", {"10.0.0.2"}), testing::HasSubstr("10.0.0.2\th\n")); }
+TEST(HostsFile, NamesThePod) {
+  EXPECT_THAT(HostsFile("h", {"10.0.0.2"}), testing::HasSubstr("10.0.0.2\th\n"));
+}
 
 }  // namespace
 }  // namespace linnet::pods

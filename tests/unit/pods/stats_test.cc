@@ -1,21 +1,24 @@
 // Statistics: rates, layers, and what is left out.
 #include <fcntl.h>
-#include <gtest/gtest.h>
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include <gtest/gtest.h>
+
+#include "linnet/base/file.h"
+
 #include "cpu_meter.h"
 #include "fakes.h"
 #include "layer_usage.h"
-#include "linnet/base/file.h"
 
 namespace linnet::pods {
 namespace {
 
 using namespace std::chrono_literals;  // NOLINT(google-build-using-namespace): literals
 
-// ------------------------------------------------------------------------------------------------ CpuMeter
+// ------------------------------------------------------------------------------------------------
+// CpuMeter
 
 TEST(CpuMeter, FirstReading_AverageSinceTheStart) {
   CpuMeter meter;
@@ -44,7 +47,8 @@ TEST(CpuMeter, NoTime_OrCounterWentBack_NoRate) {
   EXPECT_FALSE(meter.Add(CpuMeter::Time(102s), 4, 2s));
 }
 
-// ------------------------------------------------------------------------------------------------ layers
+// ------------------------------------------------------------------------------------------------
+// layers
 
 class Layer : public testing::Test {
  protected:
@@ -102,7 +106,8 @@ TEST_F(Layer, EndsAtTheLimit) {
   EXPECT_FALSE(usage.whole);
 }
 
-// ------------------------------------------------------------------------------------------------ PodManager
+// ------------------------------------------------------------------------------------------------
+// PodManager
 
 class StatsTest : public testing::Test {
  protected:
@@ -112,13 +117,15 @@ class StatsTest : public testing::Test {
     root_ = pattern;
     ASSERT_TRUE(MakeDirs(root_ + "/image/etc"));
     images_ = std::make_unique<FakeImages>(root_ + "/image");
-    manager_ = std::make_unique<Manager>(PodManagerOptions{.root = root_, .state_dir = root_, .cgroup_root = "/linnet-test"},
-                                         engine_, *images_);
-    ASSERT_TRUE(manager_->Start([this](runtime::RuntimeEvents events) -> Result<std::unique_ptr<runtime::Runtime>> {
-      auto runtime = std::make_unique<FakeRuntime>(std::move(events));
-      runtime_ = runtime.get();
-      return std::unique_ptr<runtime::Runtime>(std::move(runtime));
-    }));
+    manager_ = std::make_unique<Manager>(
+        PodManagerOptions{.root = root_, .state_dir = root_, .cgroup_root = "/linnet-test"},
+        engine_, *images_);
+    ASSERT_TRUE(manager_->Start(
+        [this](runtime::RuntimeEvents events) -> Result<std::unique_ptr<runtime::Runtime>> {
+          auto runtime = std::make_unique<FakeRuntime>(std::move(events));
+          runtime_ = runtime.get();
+          return std::unique_ptr<runtime::Runtime>(std::move(runtime));
+        }));
     runtime_->usage.cpu_ns = 5'000'000'000;
     runtime_->usage.memory = {.usage_bytes = 100, .working_set_bytes = 60, .limit_bytes = 200};
     runtime_->usage.pids = 3;
@@ -268,7 +275,8 @@ TEST_F(StatsTest, Layer_IsCountedOnceInAWhile) {
   auto second = manager_->GetContainerStats(id);
   ASSERT_TRUE(second && second->layer);
   EXPECT_EQ(second->layer->inodes_used, 1U);
-  EXPECT_EQ(second->layer->taken_at_ns, first->layer->taken_at_ns) << "and says when it was counted";
+  EXPECT_EQ(second->layer->taken_at_ns, first->layer->taken_at_ns)
+      << "and says when it was counted";
 }
 
 }  // namespace

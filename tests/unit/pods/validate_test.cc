@@ -1,9 +1,9 @@
 #include "validate.h"
 
+#include <functional>
+
 #include <gmock/gmock.h>
 #include <gtest/gtest.h>
-
-#include <functional>
 
 namespace linnet::pods {
 namespace {
@@ -28,24 +28,37 @@ struct PodCase {
 };
 
 TEST(ValidatePod, Bad_NamesTheField) {
-  const UserNamespaceOptions one{.mode = NsMode::kPod, .uids = {{0, 1000, 10}}, .gids = {{0, 1000, 10}}};
+  const UserNamespaceOptions one{
+      .mode = NsMode::kPod, .uids = {{0, 1000, 10}}, .gids = {{0, 1000, 10}}};
   const std::vector<PodCase> cases = {
       {"no name", [](PodConfig& c) { c.metadata.name.clear(); }, "metadata.name"},
-      {"separator in name", [](PodConfig& c) { c.metadata.name = "a;IgnoreUnknown=1"; }, "metadata.name"},
+      {"separator in name", [](PodConfig& c) { c.metadata.name = "a;IgnoreUnknown=1"; },
+       "metadata.name"},
       {"newline in namespace", [](PodConfig& c) { c.metadata.ns = "a\nb"; }, "metadata.namespace"},
       {"slash in uid", [](PodConfig& c) { c.metadata.uid = "../x"; }, "metadata.uid"},
       {"unknown handler", [](PodConfig& c) { c.runtime_handler = "kata"; }, "runtime_handler"},
       {"long hostname", [](PodConfig& c) { c.hostname = std::string(65, 'a'); }, "hostname"},
       {"newline in hostname", [](PodConfig& c) { c.hostname = "a\nb"; }, "hostname"},
-      {"relative log directory", [](PodConfig& c) { c.log_directory = "var/log"; }, "log_directory"},
-      {"log directory that climbs", [](PodConfig& c) { c.log_directory = "/var/log/../../etc"; }, "log_directory"},
-      {"newline in nameserver", [](PodConfig& c) { c.dns = DnsConfig{.servers = {"1.1.1.1\noptions x"}}; }, "dns_config.servers"},
-      {"host port", [](PodConfig& c) { c.ports = {{.container_port = 80, .host_port = 70000}}; }, "port_mappings[0].host_port"},
-      {"container port", [](PodConfig& c) { c.ports = {{.container_port = 0, .host_port = 80}}; }, "port_mappings[0].container_port"},
-      {"host ip", [](PodConfig& c) { c.ports = {{.container_port = 1, .host_port = 80, .host_ip = "x"}}; }, "host_ip"},
-      {"network CONTAINER", [](PodConfig& c) { c.namespaces.network = NsMode::kContainer; }, "network"},
+      {"relative log directory", [](PodConfig& c) { c.log_directory = "var/log"; },
+       "log_directory"},
+      {"log directory that climbs", [](PodConfig& c) { c.log_directory = "/var/log/../../etc"; },
+       "log_directory"},
+      {"newline in nameserver",
+       [](PodConfig& c) { c.dns = DnsConfig{.servers = {"1.1.1.1\noptions x"}}; },
+       "dns_config.servers"},
+      {"host port", [](PodConfig& c) { c.ports = {{.container_port = 80, .host_port = 70000}}; },
+       "port_mappings[0].host_port"},
+      {"container port", [](PodConfig& c) { c.ports = {{.container_port = 0, .host_port = 80}}; },
+       "port_mappings[0].container_port"},
+      {"host ip",
+       [](PodConfig& c) { c.ports = {{.container_port = 1, .host_port = 80, .host_ip = "x"}}; },
+       "host_ip"},
+      {"network CONTAINER", [](PodConfig& c) { c.namespaces.network = NsMode::kContainer; },
+       "network"},
       {"ipc TARGET", [](PodConfig& c) { c.namespaces.ipc = NsMode::kTarget; }, "ipc"},
-      {"userns CONTAINER", [](PodConfig& c) { c.namespaces.userns = UserNamespaceOptions{.mode = NsMode::kContainer}; }, "userns"},
+      {"userns CONTAINER",
+       [](PodConfig& c) { c.namespaces.userns = UserNamespaceOptions{.mode = NsMode::kContainer}; },
+       "userns"},
       {"userns two maps",
        [&](PodConfig& c) {
          c.namespaces.userns = one;
@@ -65,7 +78,8 @@ TEST(ValidatePod, Bad_NamesTheField) {
        },
        "length"},
       {"group without user", [](PodConfig& c) { c.run_as_group = 5; }, "run_as_group"},
-      {"cgroup parent climbs", [](PodConfig& c) { c.cgroup_parent = "/a/../../b"; }, "cgroup_parent"},
+      {"cgroup parent climbs", [](PodConfig& c) { c.cgroup_parent = "/a/../../b"; },
+       "cgroup_parent"},
   };
   for (const PodCase& c : cases) {
     PodConfig config = GoodPod();
@@ -93,24 +107,41 @@ struct ContainerCase {
 TEST(ValidateContainer, Bad_NamesTheField) {
   const std::vector<ContainerCase> cases = {
       {"no image", [](ContainerConfig& c) { c.image.image.clear(); }, "image"},
-      {"group without user", [](ContainerConfig& c) { c.security.run_as_group = 5; }, "run_as_group"},
+      {"group without user", [](ContainerConfig& c) { c.security.run_as_group = 5; },
+       "run_as_group"},
       {"negative user", [](ContainerConfig& c) { c.security.run_as_user = -1; }, "run_as_user"},
-      {"user beyond 31 bits", [](ContainerConfig& c) { c.security.run_as_user = 4294967296; }, "run_as_user"},
-      {"privileged in a plain pod", [](ContainerConfig& c) { c.security.privileged = true; }, "privileged"},
-      {"target without id", [](ContainerConfig& c) { c.security.namespaces.pid = NsMode::kTarget; }, "target_id"},
-      {"mount onto root", [](ContainerConfig& c) { c.mounts = {{.container_path = "/.", .host_path = "/tmp"}}; }, "container_path"},
-      {"relative source", [](ContainerConfig& c) { c.mounts = {{.container_path = "/a", .host_path = "tmp"}}; }, "host_path"},
+      {"user beyond 31 bits", [](ContainerConfig& c) { c.security.run_as_user = 4294967296; },
+       "run_as_user"},
+      {"privileged in a plain pod", [](ContainerConfig& c) { c.security.privileged = true; },
+       "privileged"},
+      {"target without id", [](ContainerConfig& c) { c.security.namespaces.pid = NsMode::kTarget; },
+       "target_id"},
+      {"mount onto root",
+       [](ContainerConfig& c) { c.mounts = {{.container_path = "/.", .host_path = "/tmp"}}; },
+       "container_path"},
+      {"relative source",
+       [](ContainerConfig& c) { c.mounts = {{.container_path = "/a", .host_path = "tmp"}}; },
+       "host_path"},
       {"rro without ro",
-       [](ContainerConfig& c) { c.mounts = {{.container_path = "/a", .host_path = "/t", .recursive_read_only = true}}; },
+       [](ContainerConfig& c) {
+         c.mounts = {{.container_path = "/a", .host_path = "/t", .recursive_read_only = true}};
+       },
        "recursive_read_only"},
       {"rro with propagation",
        [](ContainerConfig& c) {
-         c.mounts = {{.container_path = "/a", .host_path = "/t", .readonly = true, .recursive_read_only = true,
+         c.mounts = {{.container_path = "/a",
+                      .host_path = "/t",
+                      .readonly = true,
+                      .recursive_read_only = true,
                       .propagation = Propagation::kHostToContainer}};
        },
        "recursive_read_only"},
       {"log path climbs", [](ContainerConfig& c) { c.log_path = "../x.log"; }, "log_path"},
-      {"env name", [](ContainerConfig& c) { c.envs = {{"A=B", "c"}}; }, "envs"},
+      {"env name",
+       [](ContainerConfig& c) {
+         c.envs = {{"A=B", "c"}};
+       },
+       "envs"},
       {"oom score", [](ContainerConfig& c) { c.resources.oom_score_adj = 1001; }, "oom_score_adj"},
   };
   for (const ContainerCase& c : cases) {

@@ -8,7 +8,8 @@ namespace linnet::runtime {
 namespace {
 
 constexpr char kWhole[] =
-    "version=1\nid=abc\ncode=137\nsignal=9\noom_killed=1\nstarted_at=1767323045123456789\nfinished_at=1767323046123456789\nend\n";
+    "version=1\nid=abc\ncode=137\nsignal=9\noom_killed=1\nstarted_at=1767323045123456789\nfinished_"
+    "at=1767323046123456789\nend\n";
 
 TEST(ExitRecord, Whole_IsRead) {
   const testing::TempDir dir;
@@ -38,7 +39,8 @@ TEST(ExitRecord, TornAnywhere_IsAsIfAbsent) {
 TEST(ExitRecord, OfAnotherContainer_IsRefused) {
   const testing::TempDir dir;
   dir.Write("exit", kWhole);
-  LN_EXPECT_ERROR(ReadExitRecord(*ContainerId::Parse("other"), dir.path()), Code::kNotFound, "another container");
+  LN_EXPECT_ERROR(ReadExitRecord(*ContainerId::Parse("other"), dir.path()), Code::kNotFound,
+                  "another container");
 }
 
 }  // namespace

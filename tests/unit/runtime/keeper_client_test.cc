@@ -1,6 +1,7 @@
 // KeeperClient against a keeper that the test plays.
+#include "client/keeper_client.h"
+
 #include <fcntl.h>
-#include <gtest/gtest.h>
 #include <signal.h>
 #include <sys/socket.h>
 #include <sys/syscall.h>
@@ -12,7 +13,8 @@
 #include <future>
 #include <vector>
 
-#include "client/keeper_client.h"
+#include <gtest/gtest.h>
+
 #include "linnet/testing/result.h"
 
 namespace linnet::runtime {
@@ -49,14 +51,16 @@ class FakeKeeper {
     Heard out;
     do {
       alignas(8) char bytes[keeper::kMaxMessage];
-      alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * keeper::kMaxFdsPerMessage)> control{};
+      alignas(cmsghdr) std::array<char, CMSG_SPACE(sizeof(int) * keeper::kMaxFdsPerMessage)>
+          control{};
       iovec data{.iov_base = bytes, .iov_len = sizeof bytes};
       msghdr message{};
       message.msg_iov = &data;
       message.msg_iovlen = 1;
       message.msg_control = control.data();
       message.msg_controllen = control.size();
-      EXPECT_GE(recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC), static_cast<ssize_t>(sizeof out.header));
+      EXPECT_GE(recvmsg(socket_.get(), &message, MSG_CMSG_CLOEXEC),
+                static_cast<ssize_t>(sizeof out.header));
       std::memcpy(&out.header, bytes, sizeof out.header);
       ++out.messages;
       for (cmsghdr* c = CMSG_FIRSTHDR(&message); c != nullptr; c = CMSG_NXTHDR(&message, c)) {
@@ -70,7 +74,8 @@ class FakeKeeper {
   template <class Message>
   void Say(Message message, std::uint64_t command) {
     message.header.command = command;
-    EXPECT_EQ(send(socket_.get(), &message, sizeof message, MSG_NOSIGNAL), static_cast<ssize_t>(sizeof message));
+    EXPECT_EQ(send(socket_.get(), &message, sizeof message, MSG_NOSIGNAL),
+              static_cast<ssize_t>(sizeof message));
   }
   // With descriptors, more than anyone asked for.
   void SayWithFds(keeper::Namespace message, std::uint64_t command, int count) {
@@ -122,7 +127,8 @@ class KeeperClientTest : public ::testing::Test {
     fake_ = std::make_unique<FakeKeeper>(std::move(pair.keeper));
     client_ = std::make_shared<KeeperClient>(
         std::move(pair.client), *loop_,
-        KeeperClient::Callbacks{.on_exit = [this](const ContainerExit& e) { exits_.set_value(e); }, .on_lost = [this] { lost_.set_value(); }},
+        KeeperClient::Callbacks{.on_exit = [this](const ContainerExit& e) { exits_.set_value(e); },
+                                .on_lost = [this] { lost_.set_value(); }},
         [this]() -> Result<UniqueFd> {
           if (reconnected_.exchange(true)) return NotFound("once is enough");
           Pair again = MakePair();
@@ -150,9 +156,12 @@ class KeeperClientTest : public ::testing::Test {
     answer.container_count = static_cast<std::uint32_t>(running.size());
     answer.pod_is_set_up = 1;
     fake.Say(answer, hello.header.command);
-    for (const std::string& id : running) fake.SayState(hello.header.command, id, keeper::State::kRunning);
+    for (const std::string& id : running)
+      fake.SayState(hello.header.command, id, keeper::State::kRunning);
   }
-  Result<KeeperClient::Number> SendSignal() { return client_->Send(MakeCommand(keeper::Signal{}), In(seconds(1))); }
+  Result<KeeperClient::Number> SendSignal() {
+    return client_->Send(MakeCommand(keeper::Signal{}), In(seconds(1)));
+  }
 
   std::unique_ptr<EventLoop> loop_;
   std::unique_ptr<FakeKeeper> fake_;
@@ -201,7 +210,8 @@ TEST_F(KeeperClientTest, Descriptors_GoInSeveralMessages) {
   EXPECT_EQ(heard.messages, 3);
   Command many = MakeCommand(keeper::Signal{});
   many.fds.assign(keeper::kMaxFds + 1, FdRef(0));
-  LN_EXPECT_ERROR(client_->Send(std::move(many), In(seconds(1))), Code::kResourceExhausted, "descriptors");
+  LN_EXPECT_ERROR(client_->Send(std::move(many), In(seconds(1))), Code::kResourceExhausted,
+                  "descriptors");
 }
 
 TEST_F(KeeperClientTest, Descriptors_ThatNobodyAskedFor_AreClosed) {
@@ -225,7 +235,8 @@ TEST_F(KeeperClientTest, Exit_IsKeptAndReported) {
   EXPECT_TRUE(client_->pod_is_set_up());
   EXPECT_EQ(client_->Containers().size(), 2U);
   EXPECT_EQ(client_->Find(kA)->pid, 77);
-  auto waiting = std::async(std::launch::async, [&] { return client_->WaitExit(kA, In(seconds(5))); });
+  auto waiting =
+      std::async(std::launch::async, [&] { return client_->WaitExit(kA, In(seconds(5))); });
   fake_->SayExited("a", 9);
   EXPECT_EQ(LN_ASSERT_OK(waiting.get()).exit_code, 9);
   EXPECT_EQ(exits_.get_future().get().id, kA);
@@ -257,7 +268,8 @@ TEST_F(KeeperClientTest, ConnectionBreaks_IsMadeAgainAndCatchesUp) {
   keeper::HelloAnswer answer;
   answer.container_count = 1;
   next.Say(answer, hello.header.command);
-  next.SayState(hello.header.command, "a", keeper::State::kExited, 4);  // meanwhile; b was forgotten by the keeper
+  next.SayState(hello.header.command, "a", keeper::State::kExited,
+                4);  // meanwhile; b was forgotten by the keeper
   EXPECT_EQ(exits_.get_future().get().exit_code, 4);
   LN_EXPECT_ERROR(client_->WaitExit(kB, In(seconds(5))), Code::kNotFound, "");
   const auto again = LN_ASSERT_OK(SendSignal());
@@ -270,7 +282,8 @@ TEST_F(KeeperClientTest, ConnectionBreaks_IsMadeAgainAndCatchesUp) {
 TEST_F(KeeperClientTest, Death_EndsEveryWait) {
   Greet({"a"});
   const auto number = LN_ASSERT_OK(SendSignal());
-  auto waiting = std::async(std::launch::async, [&] { return client_->WaitExit(kA, In(seconds(5))); });
+  auto waiting =
+      std::async(std::launch::async, [&] { return client_->WaitExit(kA, In(seconds(5))); });
   ASSERT_EQ(kill(process_, SIGKILL), 0);
   LN_EXPECT_ERROR(client_->Wait(number, In(seconds(5))), Code::kUnavailable, "");
   LN_EXPECT_ERROR(waiting.get(), Code::kNotFound, "lost");
@@ -288,7 +301,8 @@ TEST_F(KeeperClientTest, Death_Expected_IsNotReported) {
 }
 
 TEST_F(KeeperClientTest, Exec_ExitWakesAndIsTaken) {
-  const auto number = LN_ASSERT_OK(client_->SendExec(MakeCommand(keeper::Exec{}), FdRef(-1), In(seconds(1))));
+  const auto number =
+      LN_ASSERT_OK(client_->SendExec(MakeCommand(keeper::Exec{}), FdRef(-1), In(seconds(1))));
   fake_->Say(keeper::Started{}, number);
   LN_EXPECT_OK(client_->Wait(number, In(seconds(5))));
   EXPECT_FALSE(LN_ASSERT_OK(client_->TakeExecExit(number)));

@@ -10,12 +10,14 @@ namespace linnet::runtime::keeper {
 namespace {
 
 struct Collected : LogSink {
-  Collected() : LogSink{[](LogSink* self, const iovec* parts, int count) {
-    for (int i = 0; i < count; ++i) {
-      static_cast<Collected*>(self)->text.append(static_cast<const char*>(parts[i].iov_base), parts[i].iov_len);
-    }
-    ++static_cast<Collected*>(self)->writes;
-  }} {}
+  Collected()
+      : LogSink{[](LogSink* self, const iovec* parts, int count) {
+          for (int i = 0; i < count; ++i) {
+            static_cast<Collected*>(self)->text.append(static_cast<const char*>(parts[i].iov_base),
+                                                       parts[i].iov_len);
+          }
+          ++static_cast<Collected*>(self)->writes;
+        }} {}
   std::string text;
   int writes = 0;
 };
@@ -96,13 +98,15 @@ TEST(LogStream, AnyCut_JoinsToTheSame) {
   for (int round = 0; round < 200; ++round) {
     std::string input;
     while (input.size() < 60000) {
-      input.append(random() % (random() % 4 == 0 ? 40000 : 90), static_cast<char>('a' + random() % 26));
+      input.append(random() % (random() % 4 == 0 ? 40000 : 90),
+                   static_cast<char>('a' + random() % 26));
       if (random() % 8 != 0) input += '\n';
     }
     Collected sink;
     LogStream stream(LogStream::Name::kStdout);
     for (std::size_t at = 0; at < input.size();) {
-      const std::size_t size = std::min<std::size_t>(input.size() - at, 1 + random() % (random() % 3 == 0 ? 32768 : 50));
+      const std::size_t size =
+          std::min<std::size_t>(input.size() - at, 1 + random() % (random() % 3 == 0 ? 32768 : 50));
       stream.Feed(input.data() + at, size, kTime, &sink);
       at += size;
     }
@@ -111,7 +115,8 @@ TEST(LogStream, AnyCut_JoinsToTheSame) {
     for (std::size_t at = 0; at < sink.text.size();) {
       const std::size_t end = sink.text.find('\n', at);
       ASSERT_EQ(sink.text.compare(at, sizeof kOut - 1, kOut), 0);
-      const std::string content = sink.text.substr(at + sizeof kOut + 1, end - at - sizeof kOut - 1);
+      const std::string content =
+          sink.text.substr(at + sizeof kOut + 1, end - at - sizeof kOut - 1);
       ASSERT_LE(content.size(), kMaxLogLine);
       joined += content;
       const char tag = sink.text[at + sizeof kOut - 1];

@@ -4,11 +4,12 @@
 
 #include <random>
 
+#include "linnet/base/file.h"
+
 #include "gmock/gmock.h"
 #include "gtest/gtest.h"
 #include "keeper/failure.h"
 #include "keeper/protocol.h"
-#include "linnet/base/file.h"
 #include "plan/writer.h"
 
 namespace linnet::runtime::plan {
@@ -46,8 +47,9 @@ std::string ContainerBytes() {
   c.exit_dir = w.AddFd(FdRef(0));
   c.log_dir = w.AddFd(FdRef(0));
   c.log_path = w.Add("0.log");
-  c.ops = w.Items(std::vector<Op>{{.kind = OpKind::kMount, .target = w.Add("/proc"), .type = w.Add("proc")},
-                                  {.kind = OpKind::kBind, .fd = tree, .target = w.Add("/data")}});
+  c.ops = w.Items(
+      std::vector<Op>{{.kind = OpKind::kMount, .target = w.Add("/proc"), .type = w.Add("proc")},
+                      {.kind = OpKind::kBind, .fd = tree, .target = w.Add("/data")}});
   auto bytes = w.Finish(c);
   EXPECT_TRUE(bytes) << bytes.error().message();
   EXPECT_EQ(w.fds().size(), kFds);
@@ -77,7 +79,8 @@ TEST(Plan, OtherKindVersionSize_AreRefused) {
   version.bytes()[4] = 99;
   EXPECT_STREQ(version.reader().Check(Kind::kContainer, kFds), "unknown version of the plan");
   EXPECT_STREQ(Buffer(bytes + "x").reader().Check(Kind::kContainer, kFds), "plan has a wrong size");
-  EXPECT_STREQ(Buffer(bytes).reader().Check(Kind::kContainer, kFds - 1), "descriptor that was not passed");
+  EXPECT_STREQ(Buffer(bytes).reader().Check(Kind::kContainer, kFds - 1),
+               "descriptor that was not passed");
   EXPECT_STREQ(Buffer("").reader().Check(Kind::kContainer, kFds), "plan has a wrong size");
 }
 
@@ -99,15 +102,20 @@ void ReadAllOf(const Reader& reader) {
   const ContainerPlan& c = reader.container();
   std::size_t sum = 0;
   const auto text = [&](Text t) { sum += strlen(reader.text(t)); };
-  for (std::uint32_t i = 0; i < c.process.args.count; ++i) text(reader.items<Text>(c.process.args)[i]);
-  for (std::uint32_t i = 0; i < c.process.env.count; ++i) text(reader.items<Text>(c.process.env)[i]);
-  for (std::uint32_t i = 0; i < c.process.groups.count; ++i) sum += reader.items<std::uint32_t>(c.process.groups)[i];
-  for (std::uint32_t i = 0; i < c.process.rlimits.count; ++i) sum += reader.items<Rlimit>(c.process.rlimits)[i].hard;
+  for (std::uint32_t i = 0; i < c.process.args.count; ++i)
+    text(reader.items<Text>(c.process.args)[i]);
+  for (std::uint32_t i = 0; i < c.process.env.count; ++i)
+    text(reader.items<Text>(c.process.env)[i]);
+  for (std::uint32_t i = 0; i < c.process.groups.count; ++i)
+    sum += reader.items<std::uint32_t>(c.process.groups)[i];
+  for (std::uint32_t i = 0; i < c.process.rlimits.count; ++i)
+    sum += reader.items<Rlimit>(c.process.rlimits)[i].hard;
   for (std::uint32_t i = 0; i < c.lower.count; ++i) {
     EXPECT_LT(reader.items<Directory>(c.lower)[i].tree, kFds);
     text(reader.items<Directory>(c.lower)[i].path);
   }
-  for (std::uint32_t i = 0; i < c.cgroup.v1_tasks.count; ++i) EXPECT_LT(reader.items<FdIndex>(c.cgroup.v1_tasks)[i], kFds);
+  for (std::uint32_t i = 0; i < c.cgroup.v1_tasks.count; ++i)
+    EXPECT_LT(reader.items<FdIndex>(c.cgroup.v1_tasks)[i], kFds);
   for (std::uint32_t i = 0; i < c.ops.count; ++i) {
     const Op& op = reader.items<Op>(c.ops)[i];
     text(op.target);
@@ -152,7 +160,8 @@ TEST(Plan, HostileLists_AreRefused) {
   EXPECT_EQ(with_args({.offset = 0xfffffff8, .count = 1}), "structure outside of the plan");
   EXPECT_EQ(with_args({.offset = 17, .count = 1}), "unaligned structure");
   EXPECT_EQ(with_args({.offset = 0, .count = 1}), "list without offset");
-  EXPECT_EQ(with_args({.offset = static_cast<std::uint32_t>(bytes.size() / 8 * 8), .count = 60000}), "structure outside of the plan");
+  EXPECT_EQ(with_args({.offset = static_cast<std::uint32_t>(bytes.size() / 8 * 8), .count = 60000}),
+            "structure outside of the plan");
   EXPECT_EQ(with_args({}), "no program to execute");
 }
 

@@ -1,11 +1,11 @@
 // What a cgroup uses, read from trees of files as the kernel writes them.
+#include "cgroup/usage.h"
+
 #include <gtest/gtest.h>
 
 #include "linnet/base/file.h"
 #include "linnet/testing/result.h"
 #include "linnet/testing/temp_dir.h"
-
-#include "cgroup/usage.h"
 
 namespace linnet::runtime {
 namespace {
@@ -13,7 +13,8 @@ namespace {
 using testing::TempDir;
 
 constexpr const char* kPressure =
-    "some avg10=1.50 avg60=0.25 avg300=0.07 total=123456\nfull avg10=0.75 avg60=0.00 avg300=0.01 total=65432\n";
+    "some avg10=1.50 avg60=0.25 avg300=0.07 total=123456\nfull avg10=0.75 avg60=0.00 avg300=0.01 "
+    "total=65432\n";
 
 class Usage : public ::testing::Test {
  protected:
@@ -31,8 +32,10 @@ class Usage : public ::testing::Test {
     Write("memory.usage_in_bytes", "10000000\n");
     Write("memory.limit_in_bytes", "67108864\n");
     Write("memory.stat",
-          "cache 1\nrss 2\ninactive_file 3\npgfault 4\npgmajfault 5\nhierarchical_memory_limit 67108864\n"
-          "hierarchical_memsw_limit 100663296\ntotal_cache 11\ntotal_rss 4096000\ntotal_swap 8192\ntotal_pgfault 700\n"
+          "cache 1\nrss 2\ninactive_file 3\npgfault 4\npgmajfault 5\nhierarchical_memory_limit "
+          "67108864\n"
+          "hierarchical_memsw_limit 100663296\ntotal_cache 11\ntotal_rss 4096000\ntotal_swap "
+          "8192\ntotal_pgfault 700\n"
           "total_pgmajfault 8\ntotal_inactive_file 1000000\n");
     Write("pids.current", "7\n");
   }
@@ -40,7 +43,9 @@ class Usage : public ::testing::Test {
     Write("cpu.stat", "usage_usec 1234567\nuser_usec 1\nsystem_usec 2\nnr_periods 0\n");
     Write("memory.current", "10000000\n");
     Write("memory.max", "67108864\n");
-    Write("memory.stat", "anon 4096000\nfile 5\ninactive_anon 6\nactive_file 7\ninactive_file 1000000\npgfault 700\npgmajfault 8\n");
+    Write("memory.stat",
+          "anon 4096000\nfile 5\ninactive_anon 6\nactive_file 7\ninactive_file 1000000\npgfault "
+          "700\npgmajfault 8\n");
     Write("memory.swap.current", "8192\n");
     Write("memory.swap.max", "1048576\n");
     Write("pids.current", "7\n");
@@ -69,7 +74,9 @@ TEST_F(Usage, V1_Everything) {
 TEST_F(Usage, V1_Unlimited_NoLimits) {
   WriteV1();
   Write("memory.limit_in_bytes", "9223372036854771712\n");
-  Write("memory.stat", "total_rss 1\nhierarchical_memsw_limit 9223372036854771712\ntotal_inactive_file 20000000\n");
+  Write(
+      "memory.stat",
+      "total_rss 1\nhierarchical_memsw_limit 9223372036854771712\ntotal_inactive_file 20000000\n");
   const CgroupUsage u = LN_ASSERT_OK(V1());
   EXPECT_FALSE(u.memory->limit_bytes);
   EXPECT_EQ(u.memory->working_set_bytes, 0U) << "never below nothing";
@@ -84,7 +91,8 @@ TEST_F(Usage, V1_MissingHierarchies_AreAbsent) {
 
 TEST_F(Usage, V1_Hybrid_PressureOfV2) {
   WriteV1();
-  for (const char* file : {"cpu.pressure", "memory.pressure", "io.pressure"}) Write(file, kPressure);
+  for (const char* file : {"cpu.pressure", "memory.pressure", "io.pressure"})
+    Write(file, kPressure);
   const CgroupUsage u = LN_ASSERT_OK(V1());
   ASSERT_TRUE(u.cpu_pressure && u.memory_pressure && u.io_pressure);
   EXPECT_DOUBLE_EQ(u.io_pressure->full.avg10, 0.75);
@@ -145,7 +153,8 @@ TEST(PressureText, BothLines) {
 }
 
 TEST(PressureText, OldKernelsAndGarbage) {
-  EXPECT_EQ(ParsePressure("some avg10=0.00 total=5\n").full.total_us, 0U) << "no full line for cpu before 5.13";
+  EXPECT_EQ(ParsePressure("some avg10=0.00 total=5\n").full.total_us, 0U)
+      << "no full line for cpu before 5.13";
   EXPECT_EQ(ParsePressure("some total=x avg10=\nwhat ever\nfull\n").some.total_us, 0U);
   EXPECT_EQ(ParsePressure("").some.total_us, 0U);
 }

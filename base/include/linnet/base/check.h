@@ -1,4 +1,5 @@
-// Aborts with a message on a programmer's error. Never for input, the kernel's or a peer's behaviour.
+// Aborts with a message on a programmer's error. Never for input, the kernel's or a peer's
+// behaviour.
 #pragma once
 
 namespace linnet {

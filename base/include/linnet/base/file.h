@@ -17,17 +17,20 @@ namespace linnet {
 // O_CLOEXEC is added. Errors name the path.
 Result<UniqueFd> Open(const std::string& path, int flags, mode_t mode = 0);
 Result<UniqueFd> OpenAt(FdRef dir, const std::string& path, int flags, mode_t mode = 0);
-// A directory, for use with the …At functions (O_DIRECTORY, not O_PATH: it can be fsynced and listed).
+// A directory, for use with the …At functions (O_DIRECTORY, not O_PATH: it can be fsynced and
+// listed).
 Result<UniqueFd> OpenDir(const std::string& path);
-// openat2 with `resolve` flags (RESOLVE_IN_ROOT, RESOLVE_BENEATH, …); EAGAIN is retried a bounded number of times.
-// Errors: kUnimplemented where the kernel has no openat2.
-Result<UniqueFd> OpenAt2(FdRef dir, const std::string& path, int flags, mode_t mode, std::uint64_t resolve);
+// openat2 with `resolve` flags (RESOLVE_IN_ROOT, RESOLVE_BENEATH, …); EAGAIN is retried a bounded
+// number of times. Errors: kUnimplemented where the kernel has no openat2.
+Result<UniqueFd> OpenAt2(FdRef dir, const std::string& path, int flags, mode_t mode,
+                         std::uint64_t resolve);
 Result<UniqueFd> Dup(FdRef fd);
 
 // Whole contents; kResourceExhausted where they exceed `max_bytes`.
 inline constexpr std::size_t kDefaultMaxFileBytes = 16U << 20;
 Result<std::string> ReadFile(const std::string& path, std::size_t max_bytes = kDefaultMaxFileBytes);
-Result<std::string> ReadFileAt(FdRef dir, const std::string& path, std::size_t max_bytes = kDefaultMaxFileBytes);
+Result<std::string> ReadFileAt(FdRef dir, const std::string& path,
+                               std::size_t max_bytes = kDefaultMaxFileBytes);
 Result<std::string> ReadAll(FdRef fd, std::size_t max_bytes = kDefaultMaxFileBytes);
 
 // Writes everything, through short writes and EINTR.
@@ -36,17 +39,20 @@ Result<void> WriteAll(FdRef fd, std::string_view data);
 Result<void> WriteControlFile(const std::string& path, std::string_view data);
 Result<void> WriteControlFileAt(FdRef dir, const std::string& path, std::string_view data);
 
-// Temporary file in the same directory + rename: survives the death of any process (not of the kernel). For pod,
-// container and exit records, CNI cache and address files. A reader treats an empty or torn file as absent.
+// Temporary file in the same directory + rename: survives the death of any process (not of the
+// kernel). For pod, container and exit records, CNI cache and address files. A reader treats an
+// empty or torn file as absent.
 Result<void> ReplaceFile(const std::string& path, std::string_view data, mode_t mode = 0600);
-Result<void> ReplaceFileAt(FdRef dir, const std::string& name, std::string_view data, mode_t mode = 0600);
+Result<void> ReplaceFileAt(FdRef dir, const std::string& name, std::string_view data,
+                           mode_t mode = 0600);
 // The same with fsync of file and directory: for images only.
 Result<void> WriteFileDurable(const std::string& path, std::string_view data, mode_t mode = 0600);
 
-// mkdir -p; `mode` is for the directories that are made, whatever the umask. Existing ones stay as they are.
+// mkdir -p; `mode` is for the directories that are made, whatever the umask. Existing ones stay as
+// they are.
 Result<void> MakeDirs(const std::string& path, mode_t mode = 0700);
-// Removes a tree without following links and without touching what is mounted in it (kFailedPrecondition then). Absent is
-// success.
+// Removes a tree without following links and without touching what is mounted in it
+// (kFailedPrecondition then). Absent is success.
 Result<void> RemoveAll(const std::string& path);
 Result<void> RemoveAllAt(FdRef dir, const std::string& name);
 // unlink; absent is success.
@@ -61,7 +67,8 @@ Result<std::string> RealPath(const std::string& path);
 // "/proc/self/fd/N"
 std::string FdPath(FdRef fd);
 
-// A sealed (write, grow, shrink, seal) memfd with these bytes; `executable` asks for MFD_EXEC where the kernel knows it.
+// A sealed (write, grow, shrink, seal) memfd with these bytes; `executable` asks for MFD_EXEC where
+// the kernel knows it.
 enum class MemfdUse : std::uint8_t { kData, kExecutable };
 Result<UniqueFd> SealedMemfd(const std::string& name, std::string_view data, MemfdUse use);
 

@@ -10,8 +10,9 @@
 
 namespace linnet {
 
-// 64 lower-case hexadecimal digits in what we generate; any of [A-Za-z0-9_.-], 1–128 long, first alphanumeric, in what
-// we accept (OCI and CNI ids): safe as a file name, in a cgroup path and in an nftables comment.
+// 64 lower-case hexadecimal digits in what we generate; any of [A-Za-z0-9_.-], 1–128 long, first
+// alphanumeric, in what we accept (OCI and CNI ids): safe as a file name, in a cgroup path and in
+// an nftables comment.
 template <class Tag>
 class Id {
  public:
@@ -41,5 +42,7 @@ std::string RandomHex(std::size_t bytes);
 
 template <class Tag>
 struct std::hash<linnet::Id<Tag>> {
-  std::size_t operator()(const linnet::Id<Tag>& id) const noexcept { return std::hash<std::string>{}(id.str()); }
+  std::size_t operator()(const linnet::Id<Tag>& id) const noexcept {
+    return std::hash<std::string>{}(id.str());
+  }
 };

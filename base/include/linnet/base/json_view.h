@@ -33,7 +33,8 @@ std::string DumpJson(const Json& json, int indent = -1);
 
 enum class KeyMatch : std::uint8_t {
   kExact,
-  kIgnoreCase,  // as Go's encoding/json: an exact match is preferred, else without regard to (ASCII) case
+  kIgnoreCase,  // as Go's encoding/json: an exact match is preferred, else without regard to
+                // (ASCII) case
 };
 
 // A borrowed view of a value and its path. The document must outlive the view. Thread-compatible.

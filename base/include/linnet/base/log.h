@@ -1,7 +1,8 @@
 // Structured logging: log::Info("pod ready", {{"pod", id}, {"ms", ms}}).
 //
-// The message is a constant; data goes into fields. Fixed keys: req pod ctr ns name err. base, ipam, oci and network
-// never log above debug: they return. No secrets, no environment, no whole requests above debug. Thread-safe.
+// The message is a constant; data goes into fields. Fixed keys: req pod ctr ns name err. base,
+// ipam, oci and network never log above debug: they return. No secrets, no environment, no whole
+// requests above debug. Thread-safe.
 #pragma once
 
 #include <concepts>
@@ -25,11 +26,11 @@ struct Field {
   Field(std::string_view k, const char* v) : key(k), value(v) {}
   Field(std::string_view k, bool v) : key(k), value(v ? "true" : "false") {}
   template <class T>
-    requires(std::integral<T> || std::floating_point<T>)
-  Field(std::string_view k, T v) : key(k), value(std::to_string(v)) {}
+  requires(std::integral<T> || std::floating_point<T>) Field(std::string_view k, T v)
+      : key(k), value(std::to_string(v)) {}
   Field(std::string_view k, const Error& e) : key(k), value(e.message()) {}
   template <class T>
-    requires requires(const T& t) { std::string(t.str()); }
+  requires requires(const T& t) { std::string(t.str()); }
   Field(std::string_view k, const T& v) : key(k), value(v.str()) {}
 };
 using Fields = std::initializer_list<Field>;

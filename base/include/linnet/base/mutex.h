@@ -44,7 +44,8 @@ class CondVar {
  public:
   void Wait(Mutex& mu) LN_REQUIRES(mu) { cv_.wait(mu); }
   template <class Clock, class Duration>
-  std::cv_status WaitUntil(Mutex& mu, const std::chrono::time_point<Clock, Duration>& t) LN_REQUIRES(mu) {
+  std::cv_status WaitUntil(Mutex& mu, const std::chrono::time_point<Clock, Duration>& t)
+      LN_REQUIRES(mu) {
     return cv_.wait_until(mu, t);
   }
   void NotifyOne() { cv_.notify_one(); }

@@ -1,8 +1,9 @@
 // Errors and fallible results.
 //
-// Every function that can fail returns Result<T>. An Error carries a code (what a caller may branch on), the origin it
-// came from (an errno, a CNI error code, an exit status: never lost, never parsed back out of the text) and a message
-// that names object and action once per layer: "pod 3f2a: attach eth0: open /run/netns/x: No such file or directory".
+// Every function that can fail returns Result<T>. An Error carries a code (what a caller may branch
+// on), the origin it came from (an errno, a CNI error code, an exit status: never lost, never
+// parsed back out of the text) and a message that names object and action once per layer: "pod
+// 3f2a: attach eth0: open /run/netns/x: No such file or directory".
 #pragma once
 
 #include <cstdint>
@@ -85,13 +86,19 @@ template <class T>
 class [[nodiscard]] Result {
  public:
   using value_type = T;
-  Result(T value) : v_(std::in_place_index<0>, std::move(value)) {}    // NOLINT(google-explicit-constructor): by design
-  Result(Error error) : v_(std::in_place_index<1>, std::move(error)) {}  // NOLINT(google-explicit-constructor): by design
+  Result(T value)
+      : v_(std::in_place_index<0>, std::move(value)) {
+  }  // NOLINT(google-explicit-constructor): by design
+  Result(Error error)
+      : v_(std::in_place_index<1>, std::move(error)) {
+  }  // NOLINT(google-explicit-constructor): by design
   template <class U>
-    requires(std::is_constructible_v<T, U &&> && !std::is_same_v<std::remove_cvref_t<U>, T> &&
-             !std::is_same_v<std::remove_cvref_t<U>, Error> && !std::is_same_v<std::remove_cvref_t<U>, Result> &&
-             std::is_convertible_v<U &&, T>)
-  Result(U&& value) : v_(std::in_place_index<0>, std::forward<U>(value)) {}  // NOLINT(google-explicit-constructor): by design
+  requires(std::is_constructible_v<T, U&&> && !std::is_same_v<std::remove_cvref_t<U>, T> &&
+           !std::is_same_v<std::remove_cvref_t<U>, Error> &&
+           !std::is_same_v<std::remove_cvref_t<U>, Result> && std::is_convertible_v<U&&, T>)
+      Result(U&& value)
+      : v_(std::in_place_index<0>, std::forward<U>(value)) {
+  }  // NOLINT(google-explicit-constructor): by design
 
   bool has_value() const { return v_.index() == 0; }
   explicit operator bool() const { return has_value(); }
@@ -129,7 +136,8 @@ class [[nodiscard]] Result<void> {
  public:
   using value_type = void;
   Result() = default;
-  Result(Error error) : error_(std::move(error)) {}  // NOLINT(google-explicit-constructor): by design
+  Result(Error error)
+      : error_(std::move(error)) {}  // NOLINT(google-explicit-constructor): by design
   bool has_value() const { return !error_.has_value(); }
   explicit operator bool() const { return has_value(); }
   void operator*() const {}
@@ -152,17 +160,19 @@ inline Result<void> Ok() { return {}; }
 }  // namespace linnet
 
 // UniqueFd fd = LN_TRY(Open(path));  returns the error to the caller of the function it stands in.
-#define LN_TRY(expr)                                                    \
-  __extension__({                                                       \
-    auto ln_result = (expr);                                            \
-    if (!ln_result) [[unlikely]] return std::move(ln_result).error();   \
-    *std::move(ln_result);                                              \
+#define LN_TRY(expr)                       \
+  __extension__({                          \
+    auto ln_result = (expr);               \
+    if (!ln_result) [[unlikely]]           \
+      return std::move(ln_result).error(); \
+    *std::move(ln_result);                 \
   })
 
 // The same, with "context: " before the message. `context` is evaluated only on failure.
-#define LN_TRY_CTX(expr, context)                                                       \
-  __extension__({                                                                       \
-    auto ln_result = (expr);                                                            \
-    if (!ln_result) [[unlikely]] return std::move(ln_result).error().With(context);     \
-    *std::move(ln_result);                                                              \
+#define LN_TRY_CTX(expr, context)                        \
+  __extension__({                                        \
+    auto ln_result = (expr);                             \
+    if (!ln_result) [[unlikely]]                         \
+      return std::move(ln_result).error().With(context); \
+    *std::move(ln_result);                               \
   })

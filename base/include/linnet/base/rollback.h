@@ -9,8 +9,9 @@
 
 namespace linnet {
 
-// Register a step before the act it undoes (a failed act may have half-happened). Each step must be idempotent, bounded
-// in time, and name only things that belong to this operation alone. Thread-compatible.
+// Register a step before the act it undoes (a failed act may have half-happened). Each step must be
+// idempotent, bounded in time, and name only things that belong to this operation alone.
+// Thread-compatible.
 class Rollback {
  public:
   // Called for each step that fails, with what it was for.

@@ -33,10 +33,13 @@ class UniqueFd {
 
   int get() const { return fd_; }
   FdRef ref() const { return FdRef(fd_); }
-  operator FdRef() const { return FdRef(fd_); }  // NOLINT(google-explicit-constructor): lending is safe
+  operator FdRef() const {
+    return FdRef(fd_);
+  }  // NOLINT(google-explicit-constructor): lending is safe
   bool valid() const { return fd_ >= 0; }
   explicit operator bool() const { return valid(); }
-  // Closes the descriptor held before; errno stays as it was; a failing close is never retried (Linux frees it anyway).
+  // Closes the descriptor held before; errno stays as it was; a failing close is never retried
+  // (Linux frees it anyway).
   void Reset(int fd = -1);
   [[nodiscard]] int Release() { return std::exchange(fd_, -1); }
 

@@ -37,9 +37,9 @@ struct PodStats {
   std::int64_t taken_at_ns = 0;
   runtime::CgroupUsage usage;
   std::optional<std::uint64_t> nano_cores;
-  std::int64_t network_taken_at_ns = 0;               // 0: it uses the node's network
+  std::int64_t network_taken_at_ns = 0;                // 0: it uses the node's network
   std::vector<network::InterfaceCounters> interfaces;  // eth0 first, without lo
-  std::vector<ContainerStats> containers;             // that run
+  std::vector<ContainerStats> containers;              // that run
 };
 
 }  // namespace linnet::pods

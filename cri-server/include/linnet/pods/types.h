@@ -91,7 +91,8 @@ struct PodStatus {
   std::string cni_result_json;
 };
 
-// ------------------------------------------------------------------------------------------------ containers
+// ------------------------------------------------------------------------------------------------
+// containers
 
 struct ContainerMetadata {
   std::string name;
@@ -175,11 +176,11 @@ struct ContainerStatus {
   std::string image_name;  // first tag, or what was asked for
   std::string image_ref;   // repo digest, else id
   std::string image_id;
-  std::string log_path;    // absolute; empty where there is none
+  std::string log_path;  // absolute; empty where there is none
   int stop_signal = 15;
-  int pid = 0;             // 0 where it does not run
+  int pid = 0;  // 0 where it does not run
   ContainerUser user;
-  Resources resources;     // in force
+  Resources resources;  // in force
   std::string runtime_spec_path;
   ContainerConfig config;
 };

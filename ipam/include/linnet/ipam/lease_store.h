@@ -1,10 +1,12 @@
-// Addresses in use, in the files of the CNI plugin host-local (v1.x), so that both may share a directory:
+// Addresses in use, in the files of the CNI plugin host-local (v1.x), so that both may share a
+// directory:
 //   <directory>/<address>             "<container id>\r\n<interface>", made with O_EXCL
 //   <directory>/last_reserved_ip.<n>  the address given last from range set n
 //   <directory>/lock                  flock'ed around every operation
 //
-// The directory is the truth, what this class remembers is a hint: making the file decides, a release reads the file
-// before it unlinks. An empty file seen under the lock is a writer's that died: it counts as absent.
+// The directory is the truth, what this class remembers is a hint: making the file decides, a
+// release reads the file before it unlinks. An empty file seen under the lock is a writer's that
+// died: it counts as absent.
 #pragma once
 
 #include <cstdint>
@@ -42,10 +44,10 @@ class LeaseStore {
   explicit LeaseStore(std::string directory) : directory_(std::move(directory)) {}
   const std::string& directory() const { return directory_; }
 
-  // One address of each set for `key`, all or none; an attachment that has one of a set already gets the same again.
-  // `requested`: each set gives the first of these that it contains, all must be given.
-  // Errors: kResourceExhausted a set is full (named in the message); kInvalidArgument a requested address is a gateway
-  // or in no set; kAlreadyExists it is taken.
+  // One address of each set for `key`, all or none; an attachment that has one of a set already
+  // gets the same again. `requested`: each set gives the first of these that it contains, all must
+  // be given. Errors: kResourceExhausted a set is full (named in the message); kInvalidArgument a
+  // requested address is a gateway or in no set; kAlreadyExists it is taken.
   Result<std::vector<Lease>> Acquire(const LeaseKey& key, const std::vector<RangeSet>& sets,
                                      const std::vector<IpAddress>& requested, Deadline deadline);
   // Unknown key, no directory: success.
@@ -62,13 +64,16 @@ class LeaseStore {
   };
   enum class Missing : std::uint8_t { kMake, kFail };
   Result<Opened> OpenLocked(Missing missing, Deadline deadline) LN_REQUIRES(mu_);
-  Result<Lease> AcquireOne(const Opened& at, const LeaseKey& key, const RangeSet& set, std::size_t set_index,
-                           std::vector<IpAddress>& requested) LN_REQUIRES(mu_);
-  Result<Lease> AcquireNext(const Opened& at, const LeaseKey& key, const RangeSet& set, std::size_t set_index)
+  Result<Lease> AcquireOne(const Opened& at, const LeaseKey& key, const RangeSet& set,
+                           std::size_t set_index, std::vector<IpAddress>& requested)
       LN_REQUIRES(mu_);
+  Result<Lease> AcquireNext(const Opened& at, const LeaseKey& key, const RangeSet& set,
+                            std::size_t set_index) LN_REQUIRES(mu_);
   // Whether the file is ours now; false: somebody else's.
-  Result<bool> Claim(const Opened& at, const IpAddress& ip, const std::string& owner) LN_REQUIRES(mu_);
-  // Addresses whose file names `key`; from the hints where they hold, else from the whole directory.
+  Result<bool> Claim(const Opened& at, const IpAddress& ip, const std::string& owner)
+      LN_REQUIRES(mu_);
+  // Addresses whose file names `key`; from the hints where they hold, else from the whole
+  // directory.
   Result<std::vector<IpAddress>> Owned(const Opened& at, const LeaseKey& key) LN_REQUIRES(mu_);
   Result<void> ReadDirectory(const Opened& at) LN_REQUIRES(mu_);
   Result<void> Unlink(const Opened& at, const IpAddress& ip) LN_REQUIRES(mu_);

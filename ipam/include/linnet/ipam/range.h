@@ -22,15 +22,17 @@ struct RangeSpec {
 // Addresses of one subnet, both ends included; the gateway is never given out.
 class Range {
  public:
-  // Errors: kInvalidArgument a text is no address, the subnet is too small or has host bits set, an end or the gateway
-  // lies outside of it.
+  // Errors: kInvalidArgument a text is no address, the subnet is too small or has host bits set, an
+  // end or the gateway lies outside of it.
   static Result<Range> Make(const RangeSpec& spec);
   const Cidr& subnet() const { return subnet_; }
   const IpAddress& start() const { return start_; }
   const IpAddress& end() const { return end_; }
   const IpAddress& gateway() const { return gateway_; }
   Family family() const { return subnet_.family(); }
-  bool Contains(const IpAddress& ip) const { return ip.family() == family() && start_ <= ip && ip <= end_; }
+  bool Contains(const IpAddress& ip) const {
+    return ip.family() == family() && start_ <= ip && ip <= end_;
+  }
   bool Overlaps(const Range& other) const;
   // How many addresses it has to give, at most 2^63.
   std::uint64_t Capacity() const;
@@ -62,8 +64,8 @@ class RangeSet {
 // Errors: kInvalidArgument "range set 0 overlaps with 1".
 Result<void> CheckDisjoint(const std::vector<RangeSet>& sets);
 
-// Goes round a set once, from the address after `last` (the set's first one where that is absent or not in it),
-// skipping gateways.
+// Goes round a set once, from the address after `last` (the set's first one where that is absent or
+// not in it), skipping gateways.
 class RoundRobin {
  public:
   RoundRobin(const RangeSet& set, const std::optional<IpAddress>& last);

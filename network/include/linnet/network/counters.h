@@ -17,7 +17,8 @@ struct InterfaceCounters {
   std::uint64_t tx_bytes = 0, tx_packets = 0, tx_errors = 0, tx_dropped = 0;
 };
 
-// Those of all interfaces, `lo` included, as the namespace sees them: rx is what its processes received.
+// Those of all interfaces, `lo` included, as the namespace sees them: rx is what its processes
+// received.
 Result<std::vector<InterfaceCounters>> ReadCounters(FdRef netns);
 // Of many namespaces, in their order: much cheaper than one by one.
 std::vector<Result<std::vector<InterfaceCounters>>> ReadCounters(std::span<const FdRef> all);

@@ -7,7 +7,8 @@
 
 namespace linnet::network {
 
-// A TCP socket, not connected, non-blocking, that belongs to this network namespace from any thread.
+// A TCP socket, not connected, non-blocking, that belongs to this network namespace from any
+// thread.
 Result<UniqueFd> OpenTcpSocket(FdRef netns, Family family);
 
 }  // namespace linnet::network

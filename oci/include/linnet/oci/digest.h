@@ -1,4 +1,5 @@
-// Content digests: "sha256:" + 64 hexadecimal digits (or sha512: + 128), checked before any use in a path.
+// Content digests: "sha256:" + 64 hexadecimal digits (or sha512: + 128), checked before any use in
+// a path.
 #pragma once
 
 #include <compare>
@@ -14,9 +15,9 @@ class Digest {
  public:
   static Result<Digest> Parse(std::string_view text);
   static Digest Sha256Of(std::string_view bytes);
-  const std::string& str() const { return text_; }       // "sha256:ab…"
-  std::string_view algorithm() const;                    // "sha256"
-  std::string_view hex() const;                          // "ab…"
+  const std::string& str() const { return text_; }  // "sha256:ab…"
+  std::string_view algorithm() const;               // "sha256"
+  std::string_view hex() const;                     // "ab…"
   auto operator<=>(const Digest&) const = default;
 
  private:

@@ -21,7 +21,8 @@ struct Descriptor {
   std::map<std::string, std::string> annotations;
 };
 
-// Exactly one of manifest and index is meant; a document that is both (manifests and layers) is refused (CVE-2021-41190).
+// Exactly one of manifest and index is meant; a document that is both (manifests and layers) is
+// refused (CVE-2021-41190).
 struct Manifest {
   std::string media_type;
   Descriptor config;
@@ -31,7 +32,8 @@ struct Manifest {
 struct Index {
   std::vector<Descriptor> manifests;
   static Result<Index> Parse(std::string_view json);
-  // The entry for this machine's os, architecture and (arm) variant. Errors: kNotFound listing what there is.
+  // The entry for this machine's os, architecture and (arm) variant. Errors: kNotFound listing what
+  // there is.
   Result<Descriptor> Select(std::string_view os, std::string_view architecture) const;
 };
 
@@ -41,7 +43,7 @@ struct ImageConfig {
   std::string user;
   std::vector<std::string> env, entrypoint, cmd;
   std::string working_dir;
-  std::vector<std::string> volumes;  // sorted
+  std::vector<std::string> volumes;           // sorted
   std::map<std::string, std::string> labels;  // display only, never control
   std::string stop_signal;
   std::vector<std::string> exposed_ports;

@@ -1,7 +1,8 @@
 // Images on this node: references, manifests, configs and unpacked layers.
 //
-//   <root>/images/…   index of references, manifests, configs (durable: fsynced before an image is visible)
-//   <root>/layers/<diff id>/fs   unpacked layer, overlay whiteouts in place (decision 11 in contrib/docs)
+//   <root>/images/…   index of references, manifests, configs (durable: fsynced before an image is
+//   visible) <root>/layers/<diff id>/fs   unpacked layer, overlay whiteouts in place (decision 11
+//   in contrib/docs)
 //
 // Thread-safe. Reading never blocks on a pull.
 #pragma once
@@ -29,7 +30,7 @@ struct Image {
   std::vector<std::string> repo_digests;  // sorted; "registry.k8s.io/pause@sha256:…"
   std::uint64_t size_bytes = 0;           // compressed layers + config, as registries count
   ImageConfig config;
-  std::vector<std::string> layer_dirs;    // absolute paths of unpacked layers, lowest first
+  std::vector<std::string> layer_dirs;  // absolute paths of unpacked layers, lowest first
   bool pinned = false;
 };
 
@@ -70,35 +71,42 @@ struct FsUsage {
 
 class ImageStore {
  public:
-  // Opens or makes the store; removes what an interrupted pull left. Errors: kDataLoss only where nothing can be read.
+  // Opens or makes the store; removes what an interrupted pull left. Errors: kDataLoss only where
+  // nothing can be read.
   static Result<std::unique_ptr<ImageStore>> Open(const ImageStoreOptions& options);
   virtual ~ImageStore() = default;
 
   // Stable order. Never fails because of one broken image (it is left out).
   virtual std::vector<std::shared_ptr<const Image>> List() const = 0;
-  // By id (with or without "sha256:", whole or an unambiguous prefix of ≥ 7 digits), tag, digest reference, or short name.
-  // nullptr: not here.
+  // By id (with or without "sha256:", whole or an unambiguous prefix of ≥ 7 digits), tag, digest
+  // reference, or short name. nullptr: not here.
   virtual std::shared_ptr<const Image> Find(std::string_view ref_or_id) const = 0;
 
-  // Pulls and unpacks; always resolves the tag anew; joins a pull of the same content that is under way.
-  // Errors: kDeadlineExceeded, kCancelled, kNotFound, kPermissionDenied, kUnavailable (message starts with
-  // "RegistryUnavailable" where no host answered), kDataLoss (digest mismatch), kInvalidArgument (reference).
-  virtual Result<std::shared_ptr<const Image>> Pull(const Reference& ref, const PullOptions& options) = 0;
+  // Pulls and unpacks; always resolves the tag anew; joins a pull of the same content that is under
+  // way. Errors: kDeadlineExceeded, kCancelled, kNotFound, kPermissionDenied, kUnavailable (message
+  // starts with "RegistryUnavailable" where no host answered), kDataLoss (digest mismatch),
+  // kInvalidArgument (reference).
+  virtual Result<std::shared_ptr<const Image>> Pull(const Reference& ref,
+                                                    const PullOptions& options) = 0;
 
-  // A root file system tar (gzip, zstd or plain), an OCI archive or a docker archive, from a file descriptor.
-  // `name` is required for a root file system tar, else it replaces the archive's names where it is given.
+  // A root file system tar (gzip, zstd or plain), an OCI archive or a docker archive, from a file
+  // descriptor. `name` is required for a root file system tar, else it replaces the archive's names
+  // where it is given.
   struct ImportOptions {
     std::string name;
-    ImageConfig config;  // for a root file system tar: cmd, entrypoint, env, … (architecture and diff ids are filled in)
+    ImageConfig config;  // for a root file system tar: cmd, entrypoint, env, … (architecture and
+                         // diff ids are filled in)
   };
-  virtual Result<std::shared_ptr<const Image>> Import(FdRef archive, const ImportOptions& options) = 0;
+  virtual Result<std::shared_ptr<const Image>> Import(FdRef archive,
+                                                      const ImportOptions& options) = 0;
 
-  // Removes the image with all its tags in all repositories, and the layers that no other image uses and no root file
-  // system holds (those go when released). Absent: success.
+  // Removes the image with all its tags in all repositories, and the layers that no other image
+  // uses and no root file system holds (those go when released). Absent: success.
   virtual Result<void> Remove(std::string_view ref_or_id) = 0;
 
-  // A running container's hold on layers: while it lives, Remove leaves the layers on disk. Recovery takes it again,
-  // before the first Pull, Import or Remove after a start: those drop what was removed while held and is not held now.
+  // A running container's hold on layers: while it lives, Remove leaves the layers on disk.
+  // Recovery takes it again, before the first Pull, Import or Remove after a start: those drop what
+  // was removed while held and is not held now.
   virtual Result<std::shared_ptr<const void>> Hold(const Digest& image_id) = 0;
   virtual Result<FsUsage> Usage() const = 0;
 };

@@ -21,7 +21,8 @@ struct Reference {
   // Errors: kInvalidArgument naming the part that is wrong.
   static Result<Reference> Parse(std::string_view text);
   std::string repository() const { return domain + "/" + path; }
-  // "docker.io/library/busybox:latest" or "…@sha256:…" (the tag is dropped where there is a digest, as CRI shows it).
+  // "docker.io/library/busybox:latest" or "…@sha256:…" (the tag is dropped where there is a digest,
+  // as CRI shows it).
   std::string str() const;
   auto operator<=>(const Reference&) const = default;
 };

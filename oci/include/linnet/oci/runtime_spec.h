@@ -1,4 +1,5 @@
-// The OCI runtime specification (config.json, 1.2), Linux part, as data. Absent members are nullopt or empty.
+// The OCI runtime specification (config.json, 1.2), Linux part, as data. Absent members are nullopt
+// or empty.
 #pragma once
 
 #include <cstdint>
@@ -53,7 +54,7 @@ struct Process {
 
 struct Mount {
   std::string destination;
-  std::string type;    // "bind", "proc", "tmpfs", …
+  std::string type;  // "bind", "proc", "tmpfs", …
   std::string source;
   std::vector<std::string> options;  // "ro", "rbind", "rslave", "rro", "mode=755", …
   std::vector<IdMapping> uid_mappings, gid_mappings;
@@ -73,7 +74,7 @@ struct Device {
 
 struct DeviceRule {
   bool allow = false;
-  std::string type = "a";  // "a" "c" "b"
+  std::string type = "a";                    // "a" "c" "b"
   std::optional<std::int64_t> major, minor;  // nullopt: all
   std::string access = "rwm";
 };

@@ -1,4 +1,5 @@
-// What a cgroup uses, as plain data. What the machine cannot tell (no controller, no PSI, no limit) is absent.
+// What a cgroup uses, as plain data. What the machine cannot tell (no controller, no PSI, no limit)
+// is absent.
 #pragma once
 
 #include <cstdint>
