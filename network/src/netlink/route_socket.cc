@@ -15,6 +15,7 @@
 
 #include <libmnl/libmnl.h>
 
+#include "netlink/attributes.h"
 #include "netlink/extack.h"
 
 namespace linnet::network {
@@ -22,30 +23,6 @@ namespace {
 
 constexpr std::size_t kMaxMessage = 2048;
 constexpr std::size_t kReceiveBuffer = 32768;
-
-struct Attributes {
-  std::array<const nlattr*, 80> at{};
-  const nlattr* operator[](std::size_t type) const { return type < at.size() ? at[type] : nullptr; }
-};
-
-int Collect(const nlattr* attribute, void* data) {
-  auto& out = *static_cast<Attributes*>(data);
-  const std::size_t type = mnl_attr_get_type(attribute);
-  if (type < out.at.size()) out.at[type] = attribute;
-  return MNL_CB_OK;
-}
-
-Attributes AttributesOf(const nlmsghdr* message, std::size_t header_size) {
-  Attributes out;
-  mnl_attr_parse(message, static_cast<unsigned>(header_size), Collect, &out);
-  return out;
-}
-
-Attributes Nested(const nlattr* attribute) {
-  Attributes out;
-  if (attribute != nullptr) mnl_attr_parse_nested(attribute, Collect, &out);
-  return out;
-}
 
 std::uint32_t U32(const nlattr* a) {
   return a != nullptr && mnl_attr_get_payload_len(a) >= 4 ? mnl_attr_get_u32(a) : 0;

@@ -14,6 +14,7 @@
 
 #include <libmnl/libmnl.h>
 
+#include "netlink/attributes.h"
 #include "netlink/extack.h"
 
 namespace linnet::network {
@@ -21,28 +22,7 @@ namespace {
 
 constexpr std::size_t kReceiveBuffer = 65536;
 
-struct Attributes {
-  std::array<const nlattr*, 32> at{};
-  const nlattr* operator[](std::size_t type) const { return type < at.size() ? at[type] : nullptr; }
-};
-
-int Collect(const nlattr* attribute, void* data) {
-  auto& out = *static_cast<Attributes*>(data);
-  const std::size_t type = mnl_attr_get_type(attribute);
-  if (type < out.at.size()) out.at[type] = attribute;
-  return MNL_CB_OK;
-}
-
-Attributes AttributesOf(const nlmsghdr* m) {
-  Attributes out;
-  mnl_attr_parse(m, sizeof(nfgenmsg), Collect, &out);
-  return out;
-}
-Attributes Nested(const nlattr* attribute) {
-  Attributes out;
-  if (attribute != nullptr) mnl_attr_parse_nested(attribute, Collect, &out);
-  return out;
-}
+Attributes AttributesOf(const nlmsghdr* m) { return network::AttributesOf(m, sizeof(nfgenmsg)); }
 std::string Bytes(const nlattr* a) {
   if (a == nullptr) return {};
   return {static_cast<const char*>(mnl_attr_get_payload(a)), mnl_attr_get_payload_len(a)};
