@@ -7,21 +7,11 @@
 
 #include "manager.h"
 #include "pod_files.h"
+#include "spec_builder.h"
 #include "validate.h"
 
 namespace linnet::pods {
 namespace {
-
-runtime::NamespaceMode ToRuntime(NsMode mode) {
-  switch (mode) {
-    case NsMode::kNode:
-      return runtime::NamespaceMode::kNode;
-    case NsMode::kContainer:
-      return runtime::NamespaceMode::kContainer;
-    default:
-      return runtime::NamespaceMode::kPod;
-  }
-}
 
 void LogUndoFailure(const std::string& what, const Error& error) {
   log::Err("undo failed", {{"what", what}, {"err", error}});

@@ -16,20 +16,6 @@ namespace {
 constexpr const char* kDefaultPath =
     "PATH=/usr/local/sbin:/usr/local/bin:/usr/sbin:/usr/bin:/sbin:/bin";
 
-runtime::NamespaceMode ToRuntime(NsMode mode) {
-  switch (mode) {
-    case NsMode::kPod:
-      return runtime::NamespaceMode::kPod;
-    case NsMode::kContainer:
-      return runtime::NamespaceMode::kContainer;
-    case NsMode::kNode:
-      return runtime::NamespaceMode::kNode;
-    case NsMode::kTarget:
-      return runtime::NamespaceMode::kTarget;
-  }
-  return runtime::NamespaceMode::kPod;
-}
-
 bool HasUserNamespace(const PodConfig& pod) {
   return pod.namespaces.userns && pod.namespaces.userns->mode == NsMode::kPod;
 }
@@ -281,6 +267,20 @@ Result<void> AddDevices(const SpecInput& in, oci::Spec& spec) {
 }
 
 }  // namespace
+
+runtime::NamespaceMode ToRuntime(NsMode mode) {
+  switch (mode) {
+    case NsMode::kPod:
+      return runtime::NamespaceMode::kPod;
+    case NsMode::kContainer:
+      return runtime::NamespaceMode::kContainer;
+    case NsMode::kNode:
+      return runtime::NamespaceMode::kNode;
+    case NsMode::kTarget:
+      return runtime::NamespaceMode::kTarget;
+  }
+  return runtime::NamespaceMode::kPod;
+}
 
 Result<std::vector<std::string>> BuildArgs(const ContainerConfig& config,
                                            const oci::ImageConfig& image) {

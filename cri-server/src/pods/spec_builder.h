@@ -34,6 +34,8 @@ struct BuiltSpec {
 // mounts. Errors: kInvalidArgument with the field, kNotFound (user, profile, device).
 Result<BuiltSpec> BuildContainerSpec(const SpecInput& input);
 
+runtime::NamespaceMode ToRuntime(NsMode mode);
+
 // Pure parts, tested alone.
 Result<std::vector<std::string>> BuildArgs(const ContainerConfig& config,
                                            const oci::ImageConfig& image);
