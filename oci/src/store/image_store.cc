@@ -122,7 +122,10 @@ class DiskImageStore final : public ImageStore {
     return StoreParts{.pool = *pool_,
                       .table = *table_,
                       .flights = layer_flights_,
-                      .max_parallel = options_.max_concurrent_downloads};
+                      .max_parallel = options_.max_concurrent_downloads,
+                      .limits = {.max_bytes = options_.max_layer_bytes,
+                                 .max_entries = options_.max_layer_entries,
+                                 .max_window_bytes = options_.max_window_bytes}};
   }
 
   const ImageStoreOptions options_;

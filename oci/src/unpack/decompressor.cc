@@ -3,12 +3,18 @@
 #include <zstd.h>
 
 #include <algorithm>
+#include <bit>
 #include <cstring>
 #include <limits>
 
 #include <isa-l/igzip_lib.h>
 
 namespace linnet::oci {
+namespace {
+// ZSTD_WINDOWLOG_ABSOLUTEMIN, and what fits into 32 bits on any machine.
+constexpr int kMinWindowLog = 10;
+constexpr int kMaxWindowLog = 30;
+}  // namespace
 
 class Decompressor::Codec {
  public:
@@ -121,11 +127,12 @@ class GzipCodec final : public Decompressor::Codec {
 
 class ZstdCodec final : public Decompressor::Codec {
  public:
-  ZstdCodec() : context_(ZSTD_createDCtx(), &ZSTD_freeDCtx) {
+  explicit ZstdCodec(std::uint64_t max_window_bytes) : context_(ZSTD_createDCtx(), &ZSTD_freeDCtx) {
     LN_CHECK(context_ != nullptr);
-    // 128 MiB, what the zstd program takes without being asked: memory of a hostile frame ends
-    // there.
-    (void)ZSTD_DCtx_setParameter(context_.get(), ZSTD_d_windowLogMax, 27);  // in range: cannot fail
+    // A hostile frame asks for memory by its window.
+    const int log = std::clamp(static_cast<int>(std::bit_width(max_window_bytes)) - 1,
+                               kMinWindowLog, kMaxWindowLog);
+    (void)ZSTD_DCtx_setParameter(context_.get(), ZSTD_d_windowLogMax, log);  // in range
   }
 
   Result<void> Write(std::string_view bytes, OutputBuffer& out) override {
@@ -177,7 +184,8 @@ Result<Compression> SniffCompression(std::string_view head) {
   return Compression::kPlain;
 }
 
-Decompressor::Decompressor(OutputBuffer& out) : out_(out) {}
+Decompressor::Decompressor(OutputBuffer& out, std::uint64_t max_window_bytes)
+    : out_(out), max_window_bytes_(max_window_bytes) {}
 Decompressor::~Decompressor() = default;
 
 Result<void> Decompressor::Start() {
@@ -189,7 +197,7 @@ Result<void> Decompressor::Start() {
       codec_ = std::make_unique<GzipCodec>();
       break;
     case Compression::kZstd:
-      codec_ = std::make_unique<ZstdCodec>();
+      codec_ = std::make_unique<ZstdCodec>(max_window_bytes_);
       break;
   }
   return codec_->Write(head_, out_);

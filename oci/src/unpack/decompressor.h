@@ -2,6 +2,7 @@
 // (several frames too) or plain, told by the first bytes, whatever the media type says.
 #pragma once
 
+#include <cstdint>
 #include <memory>
 #include <span>
 #include <string>
@@ -31,7 +32,8 @@ Result<Compression> SniffCompression(std::string_view head);
 // Thread-compatible.
 class Decompressor {
  public:
-  explicit Decompressor(OutputBuffer& out);
+  // `max_window_bytes`: of zstd; a power of two of at least 1 KiB, or rounded down to one.
+  explicit Decompressor(OutputBuffer& out, std::uint64_t max_window_bytes = 128ULL << 20);
   ~Decompressor();
   Decompressor(const Decompressor&) = delete;
   Decompressor& operator=(const Decompressor&) = delete;
@@ -46,6 +48,7 @@ class Decompressor {
  private:
   Result<void> Start();
   OutputBuffer& out_;
+  const std::uint64_t max_window_bytes_;
   std::string head_;  // until there is enough to sniff
   std::unique_ptr<Codec> codec_;
 };

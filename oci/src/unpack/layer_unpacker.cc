@@ -48,7 +48,10 @@ class HashingOutput final : public OutputBuffer {
 class LayerUnpacker::Impl {
  public:
   Impl(FdRef root, std::string_view algorithm, const UnpackLimits& limits)
-      : root_(root), limits_(limits), output_(queue_, algorithm), decompressor_(output_) {}
+      : root_(root),
+        limits_(limits),
+        output_(queue_, algorithm),
+        decompressor_(output_, limits.max_window_bytes) {}
 
   ~Impl() {
     queue_.Close(Error(Code::kCancelled, "unpacking was given up"));

@@ -22,6 +22,7 @@ constexpr const char* kOpaqueXattr = "trusted.overlay.opaque";
 constexpr std::size_t kMaxPath = 4096;
 constexpr std::size_t kMaxName = 255;
 constexpr std::uint64_t kPage = 4096;
+constexpr std::uint64_t kWriteBackBytes = 1U << 20;
 
 bool StartsWith(std::string_view text, std::string_view prefix) {
   return text.substr(0, prefix.size()) == prefix;
@@ -357,20 +358,25 @@ Result<void> LayerWriter::PlaceFile(const TarEntry& entry, const std::string& na
 Result<void> LayerWriter::WriteData(FdRef fd, const TarEntry& entry, const ReadData& read) {
   if (entry.size == 0) return Ok();
   std::uint64_t end = 0;
-  std::uint64_t stored = 0;
+  std::uint64_t stored = 0;     // on the disk: a byte between two holes takes a page
+  std::uint64_t next_page = 0;  // the first that is not counted yet: pieces come in ascending order
   for (;;) {
     const std::optional<TarReader::Data> data = LN_TRY(read());
     if (!data) break;
-    if (data->bytes.size() > limits_.max_bytes - data_bytes_) {
-      return Error(Code::kResourceExhausted,
-                   "layer has more than " + FormatBytes(limits_.max_bytes) + " of data");
-    }
-    data_bytes_ += data->bytes.size();
-    stored += data->bytes.size();
     std::string_view bytes = data->bytes;
     std::uint64_t offset = data->offset;
     if (offset > static_cast<std::uint64_t>(std::numeric_limits<off_t>::max()) - bytes.size())
       return InvalidArgument("file is too large");
+    if (offset < end) return InvalidArgument("pieces of a sparse file out of order");
+    const std::uint64_t first = std::max(offset / kPage, next_page);
+    next_page = std::max((offset + bytes.size() + kPage - 1) / kPage, first);
+    const std::uint64_t taken = (next_page - first) * kPage;
+    if (taken > limits_.max_bytes - std::min(data_bytes_, limits_.max_bytes)) {
+      return Error(Code::kResourceExhausted,
+                   "layer has more than " + FormatBytes(limits_.max_bytes) + " of data");
+    }
+    data_bytes_ += taken;
+    stored += taken;
     while (!bytes.empty()) {
       const ssize_t n = pwrite(fd.get(), bytes.data(), bytes.size(), static_cast<off_t>(offset));
       if (n < 0) {
@@ -384,7 +390,10 @@ Result<void> LayerWriter::WriteData(FdRef fd, const TarEntry& entry, const ReadD
   }
   if (end < entry.size && ftruncate(fd.get(), static_cast<off_t>(entry.size)) != 0)
     return Failed("set the size");
-  facts_.disk_bytes += (stored + kPage - 1) / kPage * kPage;
+  // Begin to write it back now, so that the sync at the end finds little left. Small files are not
+  // worth the call. An error comes again with that sync.
+  if (stored >= kWriteBackBytes) (void)sync_file_range(fd.get(), 0, 0, SYNC_FILE_RANGE_WRITE);
+  facts_.disk_bytes += stored;
   return Ok();
 }
 

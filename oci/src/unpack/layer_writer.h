@@ -35,11 +35,12 @@
 namespace linnet::oci {
 
 struct UnpackLimits {
-  std::uint64_t max_bytes = 100ULL << 30;  // of file data
+  std::uint64_t max_bytes = 100ULL << 30;  // of file data, in whole pages of 4 KiB
   std::uint64_t max_entries = 2'000'000;
-  std::size_t max_depth = 256;               // components of a name
-  std::size_t max_xattr_bytes = 64U << 10;   // per entry, names and values
-  std::size_t max_pending_bytes = 4U << 20;  // of names kept for CompleteFromLower
+  std::size_t max_depth = 256;                    // components of a name
+  std::size_t max_xattr_bytes = 64U << 10;        // per entry, names and values
+  std::size_t max_pending_bytes = 4U << 20;       // of names kept for CompleteFromLower
+  std::uint64_t max_window_bytes = 128ULL << 20;  // of zstd: memory that a layer may ask for
 };
 
 struct PendingLink {

@@ -10,6 +10,11 @@
 namespace linnet::oci {
 namespace {
 
+// Of headers between the data of two entries. Names and extended headers end far below; a map of
+// a sparse file may be longer than that, and libarchive keeps all of it in memory, some 20 times as
+// large.
+constexpr std::size_t kMaxHeaderBytes = 2U << 20;
+
 // libarchive converts names between UTF-8 (pax) and the thread's locale. In "C" whatever is not
 // ASCII cannot be converted, and it falls back to the bytes as they are in the archive: just what a
 // file system wants.
@@ -62,6 +67,8 @@ struct TarReader::Impl {
   std::string_view first;  // read ahead, to tell an empty stream
   bool started = false;
   bool ended = false;
+  bool in_header = false;
+  std::size_t header_bytes = 0;  // handed over while a header is read
   std::unique_ptr<archive, decltype(&archive_read_free)> reader{nullptr, &archive_read_free};
   std::string path;  // of the current entry, for messages
   TarEntry entry;
@@ -88,6 +95,16 @@ la_ssize_t TarReader::Impl::ReadBlock(archive* a, void* self, const void** bytes
       return -1;
     }
     block = *next;
+  }
+  if (impl->in_header) {
+    if (impl->header_bytes > kMaxHeaderBytes) {
+      impl->source_error =
+          Error(Code::kResourceExhausted,
+                "tar: " + impl->path.substr(0, 256) + ": the headers that follow it are too large");
+      archive_set_error(a, ENOMEM, "headers are too large");
+      return -1;
+    }
+    impl->header_bytes += block.size();
   }
   *bytes = block.data();
   return static_cast<la_ssize_t>(block.size());
@@ -192,8 +209,16 @@ Result<const TarEntry*> TarReader::Next() {
   const PlainLocale plain;
   if (!impl_->started) LN_TRY(impl_->Open());
   if (impl_->ended) return nullptr;
+  // What is left of the entry before may be long.
+  if (!impl_->path.empty()) {
+    const int skipped = archive_read_data_skip(impl_->reader.get());
+    if (skipped != ARCHIVE_OK && skipped != ARCHIVE_WARN) return impl_->Failure(impl_->path);
+  }
   archive_entry* e = nullptr;
+  impl_->in_header = true;
+  impl_->header_bytes = 0;
   const int rc = archive_read_next_header(impl_->reader.get(), &e);
+  impl_->in_header = false;
   if (rc == ARCHIVE_EOF) {
     impl_->ended = true;
     return nullptr;

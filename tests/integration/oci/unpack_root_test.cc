@@ -4,13 +4,10 @@
 #include <sys/mount.h>
 #include <sys/stat.h>
 #include <sys/sysmacros.h>
-#include <sys/wait.h>
 #include <sys/xattr.h>
 #include <unistd.h>
 
 #include <array>
-#include <csignal>
-#include <map>
 
 #include <gtest/gtest.h>
 
@@ -25,6 +22,7 @@
 #include "fake_registry.h"
 #include "store/image_store_internal.h"
 #include "tar_builder.h"
+#include "tree_description.h"
 #include "unpack/layer_unpacker.h"
 
 namespace linnet::oci {
@@ -212,32 +210,6 @@ TEST_F(UnpackAsRoot, OpaqueThroughALink_StaysInside) {
 
 // ---- trees as others unpack them ----
 
-struct Node {
-  std::string text;
-  bool operator==(const Node&) const = default;
-};
-std::ostream& operator<<(std::ostream& out, const Node& node) { return out << node.text; }
-
-// Everything that can be seen of a tree, by path.
-void Describe(const std::string& root, const std::string& path, std::map<std::string, Node>& out) {
-  const std::string full = root + path;
-  const struct stat st = Stat(full);
-  std::string text = "mode " + std::to_string(st.st_mode) + " owner " + std::to_string(st.st_uid) +
-                     ":" + std::to_string(st.st_gid) + " mtime " +
-                     std::to_string(st.st_mtim.tv_sec) + "." + std::to_string(st.st_mtim.tv_nsec);
-  if (S_ISREG(st.st_mode)) {
-    text += " links " + std::to_string(st.st_nlink) + " size " + std::to_string(st.st_size) + " " +
-            Digest::Sha256Of(ReadFile(full, 1U << 30).value_or("?")).str();
-  }
-  if (S_ISLNK(st.st_mode)) text += " to " + ReadLink(full).value_or("?");
-  if (S_ISCHR(st.st_mode) || S_ISBLK(st.st_mode)) text += " device " + std::to_string(st.st_rdev);
-  for (const char* name : {"security.capability", "user.note"})
-    text += " " + Hex(Xattr(full, name));
-  out[path.empty() ? "/" : path] = Node{text};
-  if (!S_ISDIR(st.st_mode)) return;
-  for (const std::string& name : ListDir(full).value_or({})) Describe(root, path + "/" + name, out);
-}
-
 std::vector<std::string> LayersForComparison() {
   TarBuilder base;
   base.Dir("./", 0755, 1'000'000'001);
@@ -333,25 +305,18 @@ TEST_F(UnpackAsRoot, TreeOfSeveralLayers_AsUmociUnpacksIt) {
   ASSERT_EQ(mount("overlay", (t_ / "ours").c_str(), "overlay", MS_RDONLY, options.c_str()), 0)
       << strerror(errno);
 
-  std::map<std::string, Node> ours;
-  std::map<std::string, Node> theirs;
-  Describe(t_ / "ours", "", ours);
-  Describe(t_ / "theirs", "", theirs);
+  auto ours = linnet::testing::DescribeTree(t_ / "ours");
+  auto theirs = linnet::testing::DescribeTree(t_ / "theirs");
   ASSERT_EQ(umount((t_ / "ours").c_str()), 0);
   // The root of an overlay is that of its uppermost layer (a container's is its own); umoci has the
   // archive's.
   ours.erase("/");
   theirs.erase("/");
-  for (const auto& [path, node] : theirs) {
-    const auto at = ours.find(path);
-    ASSERT_NE(at, ours.end()) << path;
-    EXPECT_EQ(at->second, node) << path;
-  }
-  for (const auto& [path, node] : ours) EXPECT_TRUE(theirs.contains(path)) << path;
+  EXPECT_EQ(linnet::testing::CompareTrees(ours, theirs), "");
   EXPECT_EQ(ours.size(), 25U);
 }
 
-// ---- disks and deaths ----
+// ---- full disks ----
 
 TEST(StoreOnAFullDisk, Pull_ClearErrorAndTheSpaceComesBack) {
   if (geteuid() != 0) GTEST_SKIP() << "needs root";
@@ -387,56 +352,6 @@ TEST(StoreOnAFullDisk, OutOfInodes_ClearErrorAndNothingLeft) {
   LN_EXPECT_ERROR(store->Pull(*Reference::Parse("example.com/many:1"), {}),
                   Code::kResourceExhausted, "No space left");
   EXPECT_TRUE(LN_ASSERT_OK(ListDir(disk / "root/layers")).empty());
-}
-
-TEST(StoreKilled, AtAnyMomentOfPullsAndRemovals_OnlyWholeImagesAfterwards) {
-  if (geteuid() != 0) GTEST_SKIP() << "needs root";
-  const MountedDir disk("size=256m");
-  FakeRegistry registry;
-  const std::string base = TarBuilder().File("base", std::string(3U << 20, 'b')).Finish();
-  std::vector<std::string> names;
-  for (int i = 0; i < 4; ++i) {
-    TarBuilder own;
-    for (int f = 0; f < 100; ++f)
-      own.File("d" + std::to_string(f % 9) + "/f" + std::to_string(f), std::string(2000, 'a'));
-    own.File("own", std::to_string(i));
-    names.push_back("example.com/app:" + std::to_string(i));
-    registry.Put(names.back(), MakeImage({base, own.Finish()}));
-  }
-  for (int round = 0; round < 25; ++round) {
-    const pid_t child = fork();
-    ASSERT_GE(child, 0);
-    if (child == 0) {
-      auto store = OpenImageStore({.root = disk / "root"}, registry.Client());
-      if (!store) _exit(1);
-      for (unsigned i = static_cast<unsigned>(round);; ++i) {
-        if (!(*store)->Pull(*Reference::Parse(names[i % 4]), {})) _exit(2);
-        if (i % 3 == 0 && !(*store)->Remove(names[(i + 1) % 4])) _exit(3);
-      }
-    }
-    usleep(static_cast<useconds_t>(2000 + round * 2777 % 60'000));
-    ASSERT_EQ(kill(child, SIGKILL), 0);
-    int status = 0;
-    ASSERT_EQ(waitpid(child, &status, 0), child);
-    ASSERT_TRUE(WIFSIGNALED(status)) << "the child ended by itself: " << status;
-
-    const auto store = LN_ASSERT_OK(OpenImageStore({.root = disk / "root"}, registry.Client()));
-    WaitForRemovals(*store);
-    std::set<std::string> wanted;
-    for (const auto& image : store->List()) {
-      ASSERT_EQ(image->layer_dirs.size(), 2U);
-      EXPECT_EQ(LN_ASSERT_OK(ReadFile(image->layer_dirs[0] + "/base")), std::string(3U << 20, 'b'));
-      EXPECT_EQ("example.com/app:" + LN_ASSERT_OK(ReadFile(image->layer_dirs[1] + "/own")),
-                image->repo_tags.at(0));
-      for (const std::string& dir : image->layer_dirs) wanted.insert(Basename(Dirname(dir)));
-    }
-    const auto found = LN_ASSERT_OK(ListDir(disk / "root/layers"));
-    EXPECT_EQ(std::set<std::string>(found.begin(), found.end()), wanted);
-    EXPECT_TRUE(LN_ASSERT_OK(ListDir(disk / "root/tmp")).empty());
-    for (const std::string& name : LN_ASSERT_OK(ListDir(disk / "root/images"))) {
-      EXPECT_FALSE(name.ends_with(".tmp")) << name;
-    }
-  }
 }
 
 }  // namespace

@@ -288,8 +288,10 @@ TEST_F(Unpacker, ManySmallPieces_SameAsOne) {
 TEST_F(Unpacker, Limits_EndInAnError) {
   TarBuilder tar;
   for (int i = 0; i < 20; ++i) tar.File("f" + std::to_string(i), std::string(1000, 'x'));
-  LN_EXPECT_ERROR(Unpack(t_ / "layer", tar.Finish(), {.max_bytes = 10'000}),
-                  Code::kResourceExhausted, "data");
+  LN_EXPECT_ERROR(Unpack(t_ / "layer", tar.Finish(), {.max_bytes = 81'000}),
+                  Code::kResourceExhausted, "data");  // 20 pages
+  Again();
+  LN_EXPECT_OK(Unpack(t_ / "layer", tar.Finish(), {.max_bytes = 82'000}));
   Again();
   LN_EXPECT_ERROR(Unpack(t_ / "layer", tar.Finish(), {.max_entries = 10}), Code::kResourceExhausted,
                   "entries");
@@ -315,6 +317,83 @@ TEST_F(Unpacker, BombOfZeros_EndsAtTheLimit) {
   EXPECT_LE(Stat(In("zeros")).st_size, 1 << 20);
 }
 
+TEST_F(Unpacker, BombsOfEveryCompression_EndAtTheLimitInLittleTime) {
+  const std::string bytes = TarBuilder().File("zeros", std::string(256U << 20, '\0')).Finish();
+  for (const std::string& bomb : {Gzip(bytes, 9), Zstd(bytes)}) {
+    Again();
+    ASSERT_LT(bomb.size(), 400'000U);
+    const auto begin = std::chrono::steady_clock::now();
+    LN_EXPECT_ERROR(Unpack(t_ / "layer", bomb, {.max_bytes = 8U << 20}), Code::kResourceExhausted,
+                    "data");
+    EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
+    EXPECT_LE(Stat(In("zeros")).st_size, 8 << 20);
+  }
+}
+
+// A byte between two holes takes a page of the disk, and an entry in the map of a sparse file
+// memory, however well both were compressed.
+std::string SparseMember(std::uint64_t entries, std::uint64_t distance) {
+  std::string map = std::to_string(entries) + "\n";
+  for (std::uint64_t i = 0; i < entries; ++i) map += std::to_string(i * distance) + "\n1\n";
+  map.resize((map.size() + 511) / 512 * 512);
+  TarBuilder tar;
+  tar.File("before", "x");
+  tar.Add({.name = "GNUSparseFile.0/f",
+           .data = map + std::string(entries, 'x'),
+           .uid = geteuid(),
+           .gid = getegid(),
+           .pax = {{"GNU.sparse.major", "1"},
+                   {"GNU.sparse.minor", "0"},
+                   {"GNU.sparse.name", "f"},
+                   {"GNU.sparse.realsize", std::to_string(entries * distance)}}});
+  return tar.Finish();
+}
+
+TEST_F(Unpacker, SparseFileOfManyBytes_CountsWhatTheDiskHolds) {
+  LN_EXPECT_ERROR(Unpack(t_ / "layer", SparseMember(2000, 8192), {.max_bytes = 1U << 20}),
+                  Code::kResourceExhausted, "data");
+  Again();
+  const UnpackedLayer layer =
+      LN_ASSERT_OK(Unpack(t_ / "layer", SparseMember(2000, 8192), {.max_bytes = 16U << 20}));
+  EXPECT_GE(layer.facts.disk_bytes, 2000U * 4096);
+}
+
+TEST_F(Unpacker, SparseMapWithoutEnd_RefusedBeforeItIsInMemory) {
+  const auto high_water = [] {
+    const std::string status = ReadFile("/proc/self/status").value_or("");
+    const std::size_t at = status.find("VmHWM:");
+    return at == std::string::npos ? 0UL : std::stoul(status.substr(at + 6));
+  };
+  const std::string bomb = Gzip(SparseMember(3'000'000, 4096), 1);
+  const unsigned long before = high_water();
+  LN_EXPECT_ERROR(Unpack(t_ / "layer", bomb), Code::kResourceExhausted, "headers");
+#ifndef __SANITIZE_ADDRESS__
+  EXPECT_LT(high_water() - before, 64UL << 10) << "KiB";
+#endif
+}
+
+// GHSA-rp3h-jf77-q9p4: opaque directories and whiteouts, each of which walks what is there.
+TEST_F(Unpacker, ManyOpaqueDirectoriesAndWhiteouts_LinearTime) {
+  TarBuilder tar;
+  tar.Dir("d");
+  for (int i = 0; i < 4000; ++i) {
+    tar.File("d/f" + std::to_string(i), "");
+    tar.File("d/.wh..wh..opq", "");
+    tar.Whiteout("d/gone" + std::to_string(i));
+  }
+  const auto begin = std::chrono::steady_clock::now();
+  auto unpacked = Unpack(t_ / "layer", tar.Finish());
+  EXPECT_LT(std::chrono::steady_clock::now() - begin, std::chrono::seconds(60));
+  // Without root neither the attribute nor the device can be made.
+  if (geteuid() == 0) LN_EXPECT_OK(unpacked);
+}
+
+// ZIP-like nesting is nothing: what is in a layer is a file, whatever it holds.
+TEST_F(Unpacker, CompressedInCompressed_UnpackedOnce) {
+  const std::string inner = Gzip(TarBuilder().File("f", "inner").Finish());
+  LN_EXPECT_ERROR(Unpack(t_ / "layer", Gzip(inner)), Code::kDataLoss, "tar");
+}
+
 struct Hostile {
   const char* name;
   std::string bytes;
@@ -333,6 +412,14 @@ std::vector<Hostile> HostileArchives() {
     return TarBuilder().Add(std::move(m));
   };
   using enum Code;
+  add("symlink_rel_then_write",
+      TarBuilder().Dir("d").Symlink("d/x", "../../../canary.d").File("d/x/f", "evil"),
+      kInvalidArgument);
+  add("symlink_then_hardlink_write",
+      TarBuilder().Symlink("x", "../canary").HardLink("y", "x").Dir("y").File("y/f", "evil"),
+      std::nullopt);
+  add("control_characters", TarBuilder().File("\x01\x1b[2J\n", "x").File("\xff\xfe", "y"),
+      std::nullopt);
   add("dotdot_name", TarBuilder().File("../canary", "evil"), kInvalidArgument);
   add("dotdot_deep", TarBuilder().Dir("a").File("a/../../canary", "evil"), kInvalidArgument);
   add("abs_name", TarBuilder().File("/canary", "evil"), std::nullopt);
@@ -440,6 +527,33 @@ std::vector<Hostile> HostileArchives() {
                      .File("f", "x")
                      .Finish(),
                  kDataLoss});
+  out.push_back({"sparse_beyond_the_end",
+                 one({.name = "f",
+                      .data = std::string("1\n9223372036854775800\n100\n") +
+                              std::string(480, '\0') + std::string(100, 'x'),
+                      .pax = {{"GNU.sparse.major", "1"},
+                              {"GNU.sparse.minor", "0"},
+                              {"GNU.sparse.name", "../canary"},
+                              {"GNU.sparse.realsize", "9223372036854775807"}}})
+                     .Finish(),
+                 kDataLoss});
+  out.push_back({"sparse_map_lies",
+                 one({.name = "f",
+                      .data = std::string("99999999\n1\n") + std::string(501, '\0'),
+                      .pax = {{"GNU.sparse.major", "1"},
+                              {"GNU.sparse.minor", "0"},
+                              {"GNU.sparse.realsize", "10"}}})
+                     .Finish(),
+                 kDataLoss});
+  out.push_back({"sparse_overlap",
+                 one({.name = "f",
+                      .data = std::string("2\n4096\n600\n0\n600\n") + std::string(493, '\0') +
+                              std::string(1200, 'x'),
+                      .pax = {{"GNU.sparse.major", "1"},
+                              {"GNU.sparse.minor", "0"},
+                              {"GNU.sparse.realsize", "8192"}}})
+                     .Finish(),
+                 std::nullopt});
   out.push_back({"gzip_truncated",
                  Gzip(TarBuilder().File("f", std::string(9000, 'x')).Finish()).substr(0, 60),
                  kDataLoss});

@@ -61,6 +61,11 @@ struct ImageStoreOptions {
   std::string registry_config_path;  // containerd-style directory of HOST/hosts.toml; empty: none
   int max_concurrent_downloads = 3;
   std::chrono::seconds no_progress_timeout{60};
+  // Where a hostile image ends. Of one layer: file data, entries; of a zstd frame: its window, for
+  // which memory is taken.
+  std::uint64_t max_layer_bytes = 100ULL << 30;
+  std::uint64_t max_layer_entries = 2'000'000;
+  std::uint64_t max_window_bytes = 128ULL << 20;
 };
 
 struct FsUsage {
