@@ -2,9 +2,11 @@
 
 #include <fcntl.h>
 #include <sys/file.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <thread>
 
@@ -39,16 +41,38 @@ Result<std::optional<std::string>> ReadIfThere(FdRef dir, const std::string& nam
   return std::move(text).error();
 }
 
-// In place: O_TRUNC makes ext4 write the old blocks out, which costs as much as all the rest.
-Result<void> Overwrite(FdRef dir, const std::string& name, std::string_view text,
-                       std::size_t old_size) {
-  const UniqueFd file = LN_TRY(OpenAt(dir, name, O_WRONLY | O_CREAT, 0600));
-  LN_TRY(WriteAll(file, text));
-  if (old_size > text.size() && ftruncate(file.get(), static_cast<off_t>(text.size())) != 0) {
-    return Error::FromErrno(errno, "truncate " + name);
+// The file that says which address of a set was given last.
+class LastReserved {
+ public:
+  static Result<LastReserved> Open(FdRef dir, const std::string& name) {
+    LastReserved out;
+    out.file_ = LN_TRY(OpenAt(dir, name, O_RDWR | O_CREAT, 0600));
+    std::array<char, kLongestAddress + 1> buffer{};
+    const ssize_t got = ::pread(out.file_.get(), buffer.data(), buffer.size(), 0);
+    if (got < 0) return Error::FromErrno(errno, "read " + name);
+    out.size_ = static_cast<std::size_t>(got);
+    const auto ip = IpAddress::Parse(Trim({buffer.data(), out.size_}));
+    if (ip) out.address_ = *ip;
+    return out;
   }
-  return Ok();
-}
+  const std::optional<IpAddress>& address() const { return address_; }
+
+  // In place: O_TRUNC makes ext4 write the old blocks out, which costs as much as all the rest.
+  Result<void> Set(const IpAddress& ip) const {
+    const std::string text = ip.str();
+    if (::pwrite(file_.get(), text.data(), text.size(), 0) != static_cast<ssize_t>(text.size()))
+      return Error::FromErrno(errno, "write the address given last");
+    if (size_ > text.size() && ftruncate(file_.get(), static_cast<off_t>(text.size())) != 0)
+      return Error::FromErrno(errno, "truncate the address given last");
+    return Ok();
+  }
+
+ private:
+  static constexpr std::size_t kLongestAddress = 64;  // INET6_ADDRSTRLEN is 46
+  UniqueFd file_;
+  std::size_t size_ = 0;
+  std::optional<IpAddress> address_;
+};
 
 std::string LastName(std::size_t set_index) {
   return "last_reserved_ip." + std::to_string(set_index);
@@ -56,7 +80,12 @@ std::string LastName(std::size_t set_index) {
 
 }  // namespace
 
-Result<LeaseStore::Opened> LeaseStore::OpenLocked(Missing missing, Deadline deadline) {
+LeaseStore::Locked::~Locked() {
+  if (files_ != nullptr) (void)flock(files_->lock.get(), LOCK_UN);  // cannot fail on a lock held
+}
+
+Result<void> LeaseStore::Open(Missing missing) {
+  opened_ = {};
   auto dir = OpenDir(directory_);
   if (!dir && dir.error().IsErrno(ENOENT) && missing == Missing::kMake) {
     LN_TRY(MakeDirs(directory_, 0755));
@@ -65,10 +94,33 @@ Result<LeaseStore::Opened> LeaseStore::OpenLocked(Missing missing, Deadline dead
   Opened out;
   out.dir = LN_TRY(std::move(dir));
   out.lock = LN_TRY(OpenAt(out.dir, "lock", O_RDONLY | O_CREAT, 0600));
+  struct stat st {};
+  if (fstat(out.lock.get(), &st) != 0)
+    return Error::FromErrno(errno, "stat the lock of " + directory_);
+  out.lock_device = st.st_dev;
+  out.lock_inode = st.st_ino;
+  opened_ = std::move(out);
+  return Ok();
+}
+
+bool LeaseStore::Current() const {
+  struct stat st {};
+  const std::string path = JoinPath(directory_, "lock");
+  return stat(path.c_str(), &st) == 0 && st.st_dev == opened_.lock_device &&
+         st.st_ino == opened_.lock_inode;
+}
+
+Result<LeaseStore::Locked> LeaseStore::OpenLocked(Missing missing, Deadline deadline) {
+  if (!opened_.lock) LN_TRY(Open(missing));
   // flock has no time limit of its own. Threads of this process wait for mu_, so what is waited for
   // here is another program's operation of less than a millisecond.
   auto pause = std::chrono::microseconds(100);
-  while (flock(out.lock.get(), LOCK_EX | LOCK_NB) != 0) {
+  for (;;) {
+    if (flock(opened_.lock.get(), LOCK_EX | LOCK_NB) == 0) {
+      if (Current()) return Locked(opened_);
+      LN_TRY(Open(missing));  // the directory was replaced: closing gives the old lock back
+      continue;
+    }
     if (errno != EWOULDBLOCK && errno != EINTR)
       return Error::FromErrno(errno, "lock " + directory_);
     if (std::chrono::steady_clock::now() >= deadline) {
@@ -77,7 +129,6 @@ Result<LeaseStore::Opened> LeaseStore::OpenLocked(Missing missing, Deadline dead
     std::this_thread::sleep_for(pause);
     pause = std::min(pause * 2, std::chrono::microseconds(10'000));
   }
-  return out;
 }
 
 void LeaseStore::Remember(const IpAddress& ip, const std::string& owner) {
@@ -143,22 +194,18 @@ Result<bool> LeaseStore::Claim(const Opened& at, const IpAddress& ip, const std:
 
 Result<Lease> LeaseStore::AcquireNext(const Opened& at, const LeaseKey& key, const RangeSet& set,
                                       std::size_t set_index) {
-  std::optional<IpAddress> last;
-  const std::optional<std::string> text = LN_TRY(ReadIfThere(at.dir, LastName(set_index)));
-  if (text) {
-    if (const auto ip = IpAddress::Parse(Trim(*text))) last = *ip;
-  }
+  const LastReserved last = LN_TRY(LastReserved::Open(at.dir, LastName(set_index)));
   const std::string owner = OwnerText(key);
   // The hints spare the attempts on addresses known as taken. They may be wrong both ways: before
   // "full" is said, the directory itself is asked.
   for (const bool fresh : {false, true}) {
     if (fresh) LN_TRY(ReadDirectory(at));
-    RoundRobin round(set, last);
+    RoundRobin round(set, last.address());
     // A set of 2^64 addresses is never gone round: what is taken is what has a file.
     while (const auto candidate = round.Next()) {
       if (owner_of_.contains(candidate->ip)) continue;
       if (!LN_TRY(Claim(at, candidate->ip, owner))) continue;
-      LN_TRY(Overwrite(at.dir, LastName(set_index), candidate->ip.str(), text ? text->size() : 0));
+      LN_TRY(last.Set(candidate->ip));
       return Lease{Cidr(candidate->ip, candidate->range->subnet().prefix()),
                    candidate->range->gateway()};
     }
@@ -197,7 +244,8 @@ Result<std::vector<Lease>> LeaseStore::Acquire(const LeaseKey& key,
                                                const std::vector<IpAddress>& requested,
                                                Deadline deadline) {
   MutexLock lock(mu_);
-  const Opened at = LN_TRY(OpenLocked(Missing::kMake, deadline));
+  const Locked locked = LN_TRY(OpenLocked(Missing::kMake, deadline));
+  const Opened& at = *locked;
   if (!read_once_) LN_TRY(ReadDirectory(at));  // what an earlier process gave to this key
   std::vector<IpAddress> before;
   if (const auto it = owned_by_.find(OwnerText(key)); it != owned_by_.end())
@@ -266,12 +314,13 @@ Result<std::vector<IpAddress>> LeaseStore::Owned(const Opened& at, const LeaseKe
 
 Result<void> LeaseStore::Release(const LeaseKey& key, Deadline deadline) {
   MutexLock lock(mu_);
-  auto at = OpenLocked(Missing::kFail, deadline);
-  if (!at && at.error().IsErrno(ENOENT)) return Ok();
-  if (!at) return std::move(at).error();
+  auto locked = OpenLocked(Missing::kFail, deadline);
+  if (!locked && locked.error().IsErrno(ENOENT)) return Ok();
+  if (!locked) return std::move(locked).error();
+  const Opened& at = **locked;
   Result<void> first;
-  for (const IpAddress& ip : LN_TRY(Owned(*at, key))) {
-    auto gone = Unlink(*at, ip);
+  for (const IpAddress& ip : LN_TRY(Owned(at, key))) {
+    auto gone = Unlink(at, ip);
     if (!gone && first) first = std::move(gone);
   }
   return first;
@@ -279,26 +328,28 @@ Result<void> LeaseStore::Release(const LeaseKey& key, Deadline deadline) {
 
 Result<bool> LeaseStore::Holds(const LeaseKey& key, Deadline deadline) {
   MutexLock lock(mu_);
-  auto at = OpenLocked(Missing::kFail, deadline);
-  if (!at && at.error().IsErrno(ENOENT)) return false;
-  if (!at) return std::move(at).error();
-  return !LN_TRY(Owned(*at, key)).empty();
+  auto locked = OpenLocked(Missing::kFail, deadline);
+  if (!locked && locked.error().IsErrno(ENOENT)) return false;
+  if (!locked) return std::move(locked).error();
+  const Opened& at = **locked;
+  return !LN_TRY(Owned(at, key)).empty();
 }
 
 Result<std::size_t> LeaseStore::Sweep(const std::function<bool(const LeaseKey&)>& keep,
                                       Deadline deadline) {
   MutexLock lock(mu_);
-  auto at = OpenLocked(Missing::kFail, deadline);
-  if (!at && at.error().IsErrno(ENOENT)) return std::size_t{0};
-  if (!at) return std::move(at).error();
+  auto locked = OpenLocked(Missing::kFail, deadline);
+  if (!locked && locked.error().IsErrno(ENOENT)) return std::size_t{0};
+  if (!locked) return std::move(locked).error();
+  const Opened& at = **locked;
   std::size_t count = 0;
-  for (const std::string& name : LN_TRY(ListDirAt(at->dir))) {
+  for (const std::string& name : LN_TRY(ListDirAt(at.dir))) {
     const auto ip = IpAddress::Parse(name);
     if (!ip) continue;
-    const auto contents = LN_TRY(ReadIfThere(at->dir, name));
+    const auto contents = LN_TRY(ReadIfThere(at.dir, name));
     if (!contents) continue;
     if (!Trim(*contents).empty() && keep(ParseOwner(*contents))) continue;
-    if (unlinkat(at->dir.get(), name.c_str(), 0) != 0 && errno != ENOENT) {
+    if (unlinkat(at.dir.get(), name.c_str(), 0) != 0 && errno != ENOENT) {
       return Error::FromErrno(errno, "unlink " + JoinPath(directory_, name));
     }
     Forget(*ip);
@@ -310,11 +361,12 @@ Result<std::size_t> LeaseStore::Sweep(const std::function<bool(const LeaseKey&)>
 Result<std::uint64_t> LeaseStore::Free(const RangeSet& set, Deadline deadline) {
   const std::uint64_t capacity = set.Capacity();
   MutexLock lock(mu_);
-  auto at = OpenLocked(Missing::kFail, deadline);
-  if (!at && at.error().IsErrno(ENOENT)) return capacity;
-  if (!at) return std::move(at).error();
+  auto locked = OpenLocked(Missing::kFail, deadline);
+  if (!locked && locked.error().IsErrno(ENOENT)) return capacity;
+  if (!locked) return std::move(locked).error();
+  const Opened& at = **locked;
   std::uint64_t taken = 0;
-  for (const std::string& name : LN_TRY(ListDirAt(at->dir))) {
+  for (const std::string& name : LN_TRY(ListDirAt(at.dir))) {
     const auto ip = IpAddress::Parse(name);
     const Range* range = ip ? set.Find(*ip) : nullptr;
     if (range != nullptr && *ip != range->gateway()) ++taken;

@@ -1,20 +1,15 @@
 #include "netns.h"
 
 #include <fcntl.h>
-#include <linux/magic.h>
 #include <linux/nsfs.h>
-#include <net/if.h>
 #include <pthread.h>
 #include <sched.h>
 #include <sys/ioctl.h>
 #include <sys/mount.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
-#include <sys/vfs.h>
 #include <unistd.h>
 
 #include <cerrno>
-#include <cstring>
 #include <optional>
 #include <thread>
 #include <utility>
@@ -28,11 +23,8 @@ namespace {
 constexpr const char* kThreadNetns = "/proc/thread-self/ns/net";
 constexpr std::size_t kInstanceLength = 4;
 
-bool IsNetns(FdRef fd) {
-  struct statfs fs {};
-  if (::fstatfs(fd.get(), &fs) < 0 || fs.f_type != NSFS_MAGIC) return false;
-  return ::ioctl(fd.get(), NS_GET_NSTYPE) == CLONE_NEWNET;
-}
+// NSIO is nsfs's own: everything else refuses it.
+bool IsNetns(FdRef fd) { return ::ioctl(fd.get(), NS_GET_NSTYPE) == CLONE_NEWNET; }
 
 // Runs `work` on a thread that ends with it: what it does to its own namespace has not to be
 // undone.
@@ -133,17 +125,10 @@ void VisitEachNetns(std::span<const FdRef> all, const std::function<void(std::si
 namespace {
 
 // What a pod's namespace needs in any case, done before there is a pod.
-Result<UniqueFd> NewReadyNetns() {
-  UniqueFd out = LN_TRY(NewNetns());
-  // A namespace without its `lo` up is as good: the loopback plugin looks after it.
-  (void)VisitNetns(out, []() -> Result<void> {
-    const UniqueFd socket(::socket(AF_INET, SOCK_DGRAM | SOCK_CLOEXEC, 0));
-    ifreq request{};
-    std::memcpy(request.ifr_name, "lo", 3);
-    request.ifr_flags = IFF_UP;
-    (void)::ioctl(socket.get(), SIOCSIFFLAGS, &request);
-    return Ok();
-  });
+Result<ReadyNetns> NewReadyNetns() {
+  ReadyNetns out{.fd = LN_TRY(NewNetns()), .side = nullptr};
+  out.side = std::make_unique<PodSide>(out.fd);
+  LN_TRY(out.side->Prepare());
   return out;
 }
 
@@ -205,7 +190,7 @@ Result<std::vector<std::string>> ListPins(const std::string& netns_dir, std::str
 struct NetnsPool::State {
   Mutex mu;
   CondVar changed;
-  std::vector<UniqueFd> stock LN_GUARDED_BY(mu);
+  std::vector<ReadyNetns> stock LN_GUARDED_BY(mu);
   bool stop LN_GUARDED_BY(mu) = false;
   bool failing LN_GUARDED_BY(mu) = false;  // the last refill failed: the next Take() tries again
   std::size_t size = 0;
@@ -248,19 +233,19 @@ NetnsPool::~NetnsPool() {
   state_->changed.NotifyAll();
 }
 
-Result<UniqueFd> NetnsPool::Take() {
+Result<ReadyNetns> NetnsPool::Take() {
   {
     const MutexLock lock(state_->mu);
     state_->failing = false;
     if (!state_->stock.empty()) {
-      UniqueFd fd = std::move(state_->stock.back());
+      ReadyNetns ready = std::move(state_->stock.back());
       state_->stock.pop_back();
       state_->changed.NotifyOne();
-      return fd;
+      return ready;
     }
   }
   state_->changed.NotifyOne();
-  return NewNetns();
+  return NewReadyNetns();
 }
 
 std::size_t NetnsPool::ready() const {

@@ -15,6 +15,8 @@
 #include "linnet/base/result.h"
 #include "linnet/base/unique_fd.h"
 
+#include "pod_side.h"
+
 namespace linnet::network {
 
 // What tells two namespaces apart, for as long as one of them lives.
@@ -56,6 +58,12 @@ Result<void> Unpin(const std::string& path);
 // The pods pinned by this instance, sorted; stale files included. No directory: empty.
 Result<std::vector<std::string>> ListPins(const std::string& netns_dir, std::string_view instance);
 
+// A new namespace in which `lo` is up, and what was opened in it on the way.
+struct ReadyNetns {
+  UniqueFd fd;
+  std::unique_ptr<PodSide> side;  // never nullptr
+};
+
 // Keeps `size` ready namespaces; a thread refills it in the background. Thread-safe.
 class NetnsPool {
  public:
@@ -64,7 +72,7 @@ class NetnsPool {
   NetnsPool& operator=(const NetnsPool&) = delete;
   ~NetnsPool();  // waits for a namespace that is being made (0.5 ms)
   // A ready one, else a new one.
-  Result<UniqueFd> Take();
+  Result<ReadyNetns> Take();
   // Namespaces that are ready now.
   std::size_t ready() const;
 

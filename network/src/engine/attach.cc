@@ -111,9 +111,6 @@ Result<void> EngineImpl::Forget(const EntryPtr& entry) {
 // --- attach
 
 Result<EngineImpl::EntryPtr> EngineImpl::NewEntry(const AttachRequest& request) {
-  if (LN_TRY(IdentityOf(request.netns)) == host_->own_netns()) {
-    return cni::CniError(cni::ErrorCode::kInvalidNetns, "the namespace is the host's");
-  }
   LN_TRY(cni::DumpArgs(request.args));
   auto entry = std::make_shared<Entry>();
   entry->network = LN_TRY(CurrentNetwork());
@@ -131,7 +128,8 @@ Result<EngineImpl::EntryPtr> EngineImpl::NewEntry(const AttachRequest& request) 
   return EntryPtr(std::move(entry));
 }
 
-Result<void> EngineImpl::BringLoopbackUp(const AttachRequest& request) {
+Result<void> EngineImpl::BringLoopbackUp(const AttachRequest& request, PodSide& side) {
+  if (side.loopback_up()) return Ok();
   Plugin* loopback = registry_.Find("loopback");
   if (loopback == nullptr) return Ok();
   PluginContext context{.host = *host_,
@@ -143,6 +141,7 @@ Result<void> EngineImpl::BringLoopbackUp(const AttachRequest& request) {
   lo.ifname = "lo";
   lo.netns_path = request.netns_path;
   lo.netns = request.netns;
+  lo.pod_side = &side;
   lo.network = "cni-loopback";
   lo.cni_version = "1.1.0";
   lo.conf = &LoopbackConf();
@@ -151,10 +150,12 @@ Result<void> EngineImpl::BringLoopbackUp(const AttachRequest& request) {
   return Ok();
 }
 
-Result<EngineImpl::EntryPtr> EngineImpl::RunAdd(const AttachRequest& request, const Entry& intent) {
-  LN_TRY(BringLoopbackUp(request));
+Result<EngineImpl::EntryPtr> EngineImpl::RunAdd(const AttachRequest& request, const Entry& intent,
+                                                PodSide& side) {
+  LN_TRY(BringLoopbackUp(request, side));
   Subject subject = SubjectOf(intent, request.deadline);
   subject.netns = request.netns;
+  subject.pod_side = &side;
   ChainResult result = LN_TRY(chain_.Add(*intent.network, subject));
   auto done = std::make_shared<Entry>(intent);
   done->record.result = std::move(result.text);
@@ -173,10 +174,14 @@ Result<Attachment> EngineImpl::Attach(const AttachRequest& request) {
     if (!before->record.result.empty()) return before->attachment;
     LN_TRY_CTX(Undo(before, Failing::kReport), "undo an earlier attempt");
   }
+  const NetnsId netns = LN_TRY(IdentityOf(request.netns));
+  if (netns == host_->own_netns())
+    return cni::CniError(cni::ErrorCode::kInvalidNetns, "the namespace is the host's");
   const EntryPtr intent = LN_TRY(NewEntry(request));
+  const auto side = SideOf(request.pod, request.netns, netns);
   LN_TRY_CTX(Write(intents_, *intent), "attachment record");
   Remember(intent);
-  auto done = RunAdd(request, *intent);
+  auto done = RunAdd(request, *intent, *side);
   if (!done) {
     auto undone = Undo(intent, Failing::kQueue);
     if (!undone)

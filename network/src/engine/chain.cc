@@ -6,6 +6,7 @@
 
 #include "cni/version.h"
 #include "exec/plugin_delegates.h"
+#include "pod_side.h"
 
 namespace linnet::network {
 namespace {
@@ -45,6 +46,7 @@ class Chain::Call {
       : chain_(chain),
         network_(network),
         subject_(subject),
+        own_pod_(subject.netns),
         delegates_(chain.registry_, chain.exec_, subject.foreign,
                    {.host = chain.host_,
                     .ipam_dir = chain.options_.ipam_dir,
@@ -77,12 +79,14 @@ class Chain::Call {
   Result<PluginRequest> RequestFor(const cni::PluginConf& plugin,
                                    const std::optional<cni::AddResult>& prev,
                                    std::string_view prev_text, Json& conf,
-                                   std::string_view extra = {}) const {
+                                   std::string_view extra = {}) {
     PluginRequest request;
     request.container_id = subject_.container_id;
     request.ifname = subject_.ifname;
     request.netns_path = subject_.netns_path;
     request.netns = subject_.netns;
+    if (subject_.netns.valid())
+      request.pod_side = subject_.pod_side != nullptr ? subject_.pod_side : &own_pod_;
     request.args = subject_.args;
     request.network = network_.name;
     request.cni_version = network_.version;
@@ -107,6 +111,7 @@ class Chain::Call {
   const Chain& chain_;
   const cni::NetworkConf& network_;
   const Subject& subject_;
+  PodSide own_pod_;
   PluginDelegates delegates_;
 };
 

@@ -30,7 +30,8 @@ struct Subject {
   std::string ifname;
   std::string netns_path;  // empty: gone
   FdRef netns{-1};
-  std::string args;  // CNI_ARGS
+  PodSide* pod_side = nullptr;  // of `netns`; nullptr: the chain makes one
+  std::string args;             // CNI_ARGS
   Json capability_args = Json::object();
   std::set<std::string> foreign;  // plugin types that are executed: as it was at ADD
   Deadline deadline = Deadline::max();

@@ -63,7 +63,7 @@ EngineImpl::EngineImpl(const EngineOptions& options, Parts parts)
               .instance = options.instance,
               .prefer_external = options.prefer_external}),
       records_(JoinPath(options.cache_dir, "results")),
-      intents_(JoinPath(options.state_dir, "attaching")),
+      intents_(JoinPath(options.state_dir, "attaching"), RecordStore::Writing::kInPlace),
       default_(ToDefaultOptions(options)),
       pool_(std::make_unique<NetnsPool>(options.pool_size)),
       retry_([this](const std::string& pod) { return RetryDel(pod); }, parts.first_retry) {}
@@ -123,7 +123,12 @@ Result<PodNetns> EngineImpl::PinFor(const PodId& pod, UniqueFd netns) {
 }
 
 Result<PodNetns> EngineImpl::TakeNetns(const PodId& pod) {
-  return PinFor(pod, LN_TRY(pool_->Take()));
+  ReadyNetns ready = LN_TRY(pool_->Take());
+  PodNetns out = LN_TRY(PinFor(pod, std::move(ready.fd)));
+  MutexLock lock(mu_);
+  ready_.insert_or_assign(pod.str(),
+                          std::pair(NetnsId{out.device, out.inode}, std::move(ready.side)));
+  return out;
 }
 
 Result<PodNetns> EngineImpl::AdoptNetns(const PodId& pod, FdRef netns) {
@@ -141,7 +146,21 @@ Result<PodNetns> EngineImpl::OpenNetns(const PodId& pod) {
   return out;
 }
 
+// What is open in the namespace: of the one that TakeNetns gave, or opened at its first use.
+std::unique_ptr<PodSide> EngineImpl::SideOf(const PodId& pod, FdRef netns, const NetnsId& id) {
+  MutexLock lock(mu_);
+  const auto found = ready_.find(pod.str());
+  if (found == ready_.end()) return std::make_unique<PodSide>(netns);
+  auto [of, side] = std::move(found->second);
+  ready_.erase(found);
+  return of == id ? std::move(side) : std::make_unique<PodSide>(netns);
+}
+
 Result<void> EngineImpl::ReleaseNetns(const PodId& pod) {
+  {
+    MutexLock lock(mu_);
+    ready_.erase(pod.str());  // it would keep the namespace alive
+  }
   return Unpin(PinPath(options_.netns_dir, options_.instance, pod.str()));
 }
 

@@ -21,6 +21,7 @@
 #include "engine/record_store.h"
 #include "engine/retry_queue.h"
 #include "netns.h"
+#include "pod_side.h"
 
 namespace linnet::network {
 
@@ -60,11 +61,12 @@ class EngineImpl final : public Engine {
   Result<void> LinkDelegates() const;
   void Reload();
   Result<std::shared_ptr<const cni::NetworkConf>> CurrentNetwork();
+  std::unique_ptr<PodSide> SideOf(const PodId& pod, FdRef netns, const NetnsId& id);
   Result<PodNetns> PinFor(const PodId& pod, UniqueFd netns);
 
-  Result<void> BringLoopbackUp(const AttachRequest& request);
+  Result<void> BringLoopbackUp(const AttachRequest& request, PodSide& side);
   Result<EntryPtr> NewEntry(const AttachRequest& request);
-  Result<EntryPtr> RunAdd(const AttachRequest& request, const Entry& intent);
+  Result<EntryPtr> RunAdd(const AttachRequest& request, const Entry& intent, PodSide& side);
   static Subject SubjectOf(const Entry& entry, Deadline deadline);
   Result<void> Write(const RecordStore& store, const Entry& entry) const;
 
@@ -102,6 +104,8 @@ class EngineImpl final : public Engine {
   mutable Mutex mu_;
   Selection selection_ LN_GUARDED_BY(mu_);
   std::map<std::string, EntryPtr> entries_ LN_GUARDED_BY(mu_);  // by pod
+  // Of namespaces that are handed out and not attached yet, by pod.
+  std::map<std::string, std::pair<NetnsId, std::unique_ptr<PodSide>>> ready_ LN_GUARDED_BY(mu_);
   // Configurations of records, by text: most are the same.
   std::map<std::string, std::weak_ptr<const cni::NetworkConf>> parsed_ LN_GUARDED_BY(mu_);
   struct StatusMemory {

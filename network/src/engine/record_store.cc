@@ -1,19 +1,27 @@
 #include "engine/record_store.h"
 
+#include <fcntl.h>
+
 #include <cerrno>
 
 #include "linnet/base/file.h"
 
 namespace linnet::network {
 
+Result<void> RecordStore::WriteFile(const std::string& path, const std::string& text) const {
+  if (writing_ == Writing::kReplaced) return ReplaceFile(path, text, 0600);
+  const UniqueFd file = LN_TRY(Open(path, O_WRONLY | O_CREAT | O_TRUNC | O_NOFOLLOW, 0600));
+  return WriteAll(file, text);
+}
+
 Result<void> RecordStore::Write(const cni::Record& record) const {
   const std::string path =
       JoinPath(directory_, cni::RecordName(record.network, record.container_id, record.ifname));
   const std::string text = cni::DumpRecord(record);
-  auto written = ReplaceFile(path, text, 0600);
+  auto written = WriteFile(path, text);
   if (!written && written.error().IsErrno(ENOENT)) {
     LN_TRY(MakeDirs(directory_, 0700));
-    written = ReplaceFile(path, text, 0600);
+    written = WriteFile(path, text);
   }
   return written;
 }

@@ -15,7 +15,11 @@ namespace linnet::network {
 // Thread-safe: holds nothing but the path.
 class RecordStore {
  public:
-  explicit RecordStore(std::string directory) : directory_(std::move(directory)) {}
+  // kReplaced: a reader sees the old or the new record. kInPlace: half the system calls; what a
+  // crash tears counts as never written (an intent, before anything is done).
+  enum class Writing : std::uint8_t { kReplaced, kInPlace };
+  explicit RecordStore(std::string directory, Writing writing = Writing::kReplaced)
+      : directory_(std::move(directory)), writing_(writing) {}
 
   struct File {
     std::string name;
@@ -31,7 +35,9 @@ class RecordStore {
  private:
   template <class Keep>
   Result<std::vector<File>> Read(Keep keep) const;
+  Result<void> WriteFile(const std::string& path, const std::string& text) const;
   const std::string directory_;
+  const Writing writing_;
 };
 
 }  // namespace linnet::network

@@ -21,6 +21,8 @@ Result<void> EngineImpl::RecoverFile(RecordStore::File file, const RecordStore& 
     if (!file.record->mark || file.record->mark->instance != options_.instance) return Ok();
     pod = file.record->container_id;
     entry = EntryFrom(*std::move(file.record));
+  } else if (&store == &intents_) {
+    return store.Remove(file.name);  // torn: nothing was done after it
   } else {
     // A torn one in our own network's name; others' files are others' business.
     const std::string prefix = default_.name() + "-";

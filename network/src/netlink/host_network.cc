@@ -216,8 +216,12 @@ Result<void> HostNetwork::EnableForwarding(Family family) {
   return Ok();
 }
 
-Result<void> HostNetwork::AllowLocalnet(const IpAddress& pod) {
+Result<void> HostNetwork::AllowLocalnet(const IpAddress& pod, std::uint32_t bridge) {
   if (!pod.is_v4()) return Ok();  // ::1 is never forwarded: no sysctl changes that
+  {
+    const MutexLock lock(impl_->sysctl_mu);
+    if (impl_->localnet.contains(bridge)) return Ok();
+  }
   std::uint32_t index = 0;
   return WithRoute([&](RouteSocket& socket) -> Result<void> {
     index = LN_TRY(socket.LinkTowards(pod));
@@ -225,9 +229,8 @@ Result<void> HostNetwork::AllowLocalnet(const IpAddress& pod) {
       const MutexLock lock(impl_->sysctl_mu);
       if (impl_->localnet.contains(index)) return Ok();
     }
-    char name[IF_NAMESIZE] = {};
-    if (::if_indextoname(index, name) == nullptr)
-      return Error::FromErrno(errno, "name of the link towards " + pod.str());
+    const std::string name = socket.NameOf(index);
+    if (name.empty()) return Unavailable("the link towards " + pod.str() + " was deleted");
     // The guard first.
     LN_TRY(impl_->nft->Add("@localnet", {LocalnetElement(name)}));
     RouteBatch batch;

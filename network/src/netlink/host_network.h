@@ -89,8 +89,9 @@ class HostNetwork {
   // accept_ra=2: else they would lose their routes.
   Result<void> EnableForwarding(Family family);
   // route_localnet on the interface that leads to `pod`, so that 127.0.0.1:<host port> works. The
-  // table's raw chain drops what others send to or from 127.0.0.0/8.
-  Result<void> AllowLocalnet(const IpAddress& pod);
+  // table's raw chain drops what others send to or from 127.0.0.0/8. `bridge`: whose port the pod
+  // is, 0 where that is not known; saves the look-up where it was dealt with before.
+  Result<void> AllowLocalnet(const IpAddress& pod, std::uint32_t bridge = 0);
 
   // Recovery: removes links and nftables elements of this instance whose owner is not in `known`;
   // makes the mirror from what the kernel has. Elements that the kernel lost come back when the

@@ -23,6 +23,8 @@ namespace {
 
 constexpr std::size_t kMaxMessage = 2048;
 constexpr std::size_t kReceiveBuffer = 32768;
+// Answers taken at once: of a batch they are a link (1.5 KiB) and an acknowledgement each.
+constexpr std::size_t kAnswers = 4;
 
 std::uint32_t U32(const nlattr* a) {
   return a != nullptr && mnl_attr_get_payload_len(a) >= 4 ? mnl_attr_get_u32(a) : 0;
@@ -152,34 +154,43 @@ Result<void> RouteSocket::Send(RouteBatch& batch, std::uint16_t flags_of_last) {
 }
 
 Result<void> RouteSocket::Receive(RouteBatch& batch,
-                                  const std::function<void(const nlmsghdr*)>& use) {
-  alignas(nlmsghdr) std::array<char, kReceiveBuffer>
-      buffer;  // NOLINT(cppcoreguidelines-init-variables): filled by recv
+                                  const std::function<void(const nlmsghdr*)>& use, int tolerated) {
+  // NOLINTNEXTLINE(cppcoreguidelines-init-variables): filled by recvmmsg
+  alignas(nlmsghdr) std::array<std::array<char, kReceiveBuffer>, kAnswers> buffers;
+  std::array<iovec, kAnswers> places{};
+  std::array<mmsghdr, kAnswers> headers{};
+  for (std::size_t i = 0; i < kAnswers; ++i) {
+    places[i] = {.iov_base = buffers[i].data(), .iov_len = buffers[i].size()};
+    headers[i].msg_hdr.msg_iov = &places[i];
+    headers[i].msg_hdr.msg_iovlen = 1;
+  }
   std::optional<Error> first_error;
   bool interrupted = false;
   for (;;) {
-    const ssize_t got = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
+    const int got = ::recvmmsg(fd_.get(), headers.data(), kAnswers, MSG_WAITFORONE, nullptr);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0)
       return Error::FromErrno(errno, batch.messages_.front().what + ": answer of the kernel");
-    int left = static_cast<int>(got);
-    for (const auto* m = reinterpret_cast<const nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(m, left);
-         m = mnl_nlmsg_next(m, &left)) {
-      const std::uint32_t position = m->nlmsg_seq - first_sequence_;
-      if (position >= batch.messages_.size()) continue;  // of an earlier, failed exchange
-      const bool last = position + 1 == batch.messages_.size();
-      if ((m->nlmsg_flags & NLM_F_DUMP_INTR) != 0) interrupted = true;
-      if (m->nlmsg_type == NLMSG_ERROR || m->nlmsg_type == NLMSG_DONE) {
-        if (auto error = ErrorOfAnswer(m, batch.messages_[position].what); error && !first_error) {
-          first_error = std::move(error);
+    for (std::size_t i = 0; i < static_cast<std::size_t>(got); ++i) {
+      int left = static_cast<int>(headers[i].msg_len);
+      for (const auto* m = reinterpret_cast<const nlmsghdr*>(buffers[i].data());
+           mnl_nlmsg_ok(m, left); m = mnl_nlmsg_next(m, &left)) {
+        const std::uint32_t position = m->nlmsg_seq - first_sequence_;
+        if (position >= batch.messages_.size()) continue;  // of an earlier, failed exchange
+        const bool last = position + 1 == batch.messages_.size();
+        if ((m->nlmsg_flags & NLM_F_DUMP_INTR) != 0) interrupted = true;
+        if (m->nlmsg_type == NLMSG_ERROR || m->nlmsg_type == NLMSG_DONE) {
+          auto error = ErrorOfAnswer(m, batch.messages_[position].what);
+          if (error && !(tolerated != 0 && error->IsErrno(tolerated)) && !first_error)
+            first_error = std::move(error);
+          if (!last) continue;
+          if (first_error) return std::move(*first_error);
+          if (interrupted)
+            return Unavailable(batch.messages_.front().what + ": changed while it was read");
+          return Ok();
         }
-        if (!last) continue;
-        if (first_error) return std::move(*first_error);
-        if (interrupted)
-          return Unavailable(batch.messages_.front().what + ": changed while it was read");
-        return Ok();
+        if (use) use(m);
       }
-      if (use) use(m);
     }
   }
 }
@@ -204,27 +215,62 @@ Result<void> RouteSocket::Dump(const std::function<void(RouteBatch&)>& build,
   }
 }
 
+bool RouteSocket::Control(std::uint64_t request, void* argument) const {
+  return ::ioctl(fd_.get(), request, argument) == 0;
+}
+
+std::string RouteSocket::NameOf(std::uint32_t index) const {
+  ifreq request{};
+  request.ifr_ifindex = static_cast<int>(index);
+  return Control(SIOCGIFNAME, &request) ? request.ifr_name : std::string();
+}
+
 std::uint32_t RouteSocket::IndexOf(const std::string& name) const {
   ifreq request{};
   if (name.size() >= sizeof(request.ifr_name)) return 0;
   std::memcpy(request.ifr_name, name.c_str(), name.size() + 1);
-  if (::ioctl(fd_.get(), SIOCGIFINDEX, &request) < 0) return 0;
+  if (!Control(SIOCGIFINDEX, &request)) return 0;
   return static_cast<std::uint32_t>(request.ifr_ifindex);
 }
 
-Result<std::optional<Link>> RouteSocket::FindLink(const std::string& name) {
-  RouteBatch batch;
+namespace {
+
+void AskForLink(RouteBatch& batch, const std::string& name) {
   batch.Begin(RTM_GETLINK, 0, "look up link " + name);
   batch.Extra<ifinfomsg>();
   batch.PutText(IFLA_IFNAME, name);
   batch.PutU32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
-  std::optional<Link> link;
+}
+
+}  // namespace
+
+Result<std::optional<Link>> RouteSocket::FindLink(const std::string& name) {
+  return std::move(LN_TRY(FindLinks({name})).front());
+}
+
+Result<std::vector<std::optional<Link>>> RouteSocket::FindLinks(
+    const std::vector<std::string>& names) {
+  std::vector<std::optional<Link>> links(names.size());
+  if (names.empty()) return links;
+  RouteBatch batch;
+  for (const std::string& name : names) AskForLink(batch, name);
   LN_TRY(Send(batch, NLM_F_ACK));
-  auto done = Receive(batch, [&](const nlmsghdr* m) {
+  LN_TRY(Receive(
+      batch,
+      [&](const nlmsghdr* m) {
+        if (m->nlmsg_type == RTM_NEWLINK) links[m->nlmsg_seq - first_sequence_] = ParseLink(m);
+      },
+      ENODEV));
+  return links;
+}
+
+Result<std::optional<Link>> RouteSocket::RunAndFind(RouteBatch& batch, const std::string& name) {
+  std::optional<Link> link;
+  AskForLink(batch, name);
+  LN_TRY(Send(batch, NLM_F_ACK));
+  LN_TRY(Receive(batch, [&](const nlmsghdr* m) {
     if (m->nlmsg_type == RTM_NEWLINK) link = ParseLink(m);
-  });
-  if (!done && done.error().IsErrno(ENODEV)) return std::optional<Link>();
-  if (!done) return std::move(done).error();
+  }));
   return link;
 }
 

@@ -95,9 +95,17 @@ class RouteSocket {
   // The kernel carries out the messages behind a failed one all the same.
   Result<void> Run(RouteBatch& batch);
 
+  // ioctl of a network device in the socket's namespace; false: refused.
+  bool Control(std::uint64_t request, void* argument) const;
   // 0: there is no such link.
   std::uint32_t IndexOf(const std::string& name) const;
+  // Empty: there is none.
+  std::string NameOf(std::uint32_t index) const;
   Result<std::optional<Link>> FindLink(const std::string& name);
+  // In the order of `names`, in one exchange.
+  Result<std::vector<std::optional<Link>>> FindLinks(const std::vector<std::string>& names);
+  // Run(), and what `name` is like then, in one exchange. The link must be there.
+  Result<std::optional<Link>> RunAndFind(RouteBatch& batch, const std::string& name);
   // All links; `kind` ("veth", "bridge") restricts it where not empty.
   Result<std::vector<Link>> ListLinks(const std::string& kind);
   Result<std::vector<LinkAddress>> ListAddresses(std::uint32_t index);
@@ -109,8 +117,10 @@ class RouteSocket {
  private:
   explicit RouteSocket(UniqueFd fd) : fd_(std::move(fd)) {}
   Result<void> Send(RouteBatch& batch, std::uint16_t flags_of_last);
-  // Calls `use` for each answer. A dump that changed meanwhile: kUnavailable.
-  Result<void> Receive(RouteBatch& batch, const std::function<void(const nlmsghdr*)>& use);
+  // Calls `use` for each answer. A dump that changed meanwhile: kUnavailable. A message that fails
+  // with the errno `tolerated` is no failure.
+  Result<void> Receive(RouteBatch& batch, const std::function<void(const nlmsghdr*)>& use,
+                       int tolerated = 0);
   Result<void> Dump(const std::function<void(RouteBatch&)>& build,
                     const std::function<void()>& restart,
                     const std::function<void(const nlmsghdr*)>& use);

@@ -44,27 +44,29 @@ std::string PathOf(HostSysctl sysctl) {
                                          : "/proc/sys/net/ipv6/conf/all/forwarding";
 }
 
-std::string PathOf(LinkSysctl sysctl, const std::string& link) {
-  const auto v6 = [&](const char* name) {
-    return std::string(kIpv6Links) + "/" + link + "/" + name;
-  };
+const char* NameOf(LinkSysctl sysctl) {
   switch (sysctl) {
     case LinkSysctl::kAcceptRa:
-      return v6("accept_ra");
+      return "accept_ra";
     case LinkSysctl::kAcceptRedirects:
-      return v6("accept_redirects");
+      return "accept_redirects";
     case LinkSysctl::kAcceptDad:
-      return v6("accept_dad");
+      return "accept_dad";
     case LinkSysctl::kEnhancedDad:
-      return v6("enhanced_dad");
+      return "enhanced_dad";
     case LinkSysctl::kKeepAddresses:
-      return v6("keep_addr_on_down");
+      return "keep_addr_on_down";
     case LinkSysctl::kDisableIpv6:
-      return v6("disable_ipv6");
+      return "disable_ipv6";
     case LinkSysctl::kProxyArpPvlan:
-      return "/proc/sys/net/ipv4/conf/" + link + "/proxy_arp_pvlan";
+      return "proxy_arp_pvlan";
   }
-  return {};
+  return "";
+}
+
+std::string PathOf(LinkSysctl sysctl, const std::string& link) {
+  const char* links = sysctl == LinkSysctl::kProxyArpPvlan ? "/proc/sys/net/ipv4/conf" : kIpv6Links;
+  return std::string(links) + "/" + link + "/" + NameOf(sysctl);
 }
 
 Result<void> SetSysctl(LinkSysctl sysctl, const std::string& link, int value) {

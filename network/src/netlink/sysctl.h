@@ -22,6 +22,8 @@ enum class LinkSysctl : std::uint8_t {
 
 std::string PathOf(HostSysctl sysctl);
 std::string PathOf(LinkSysctl sysctl, const std::string& link);
+// The file's name in the directory of the link.
+const char* NameOf(LinkSysctl sysctl);
 
 // A kernel without IPv6 has none of its files: success.
 Result<void> SetSysctl(LinkSysctl sysctl, const std::string& link, int value);

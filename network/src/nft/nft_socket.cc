@@ -11,6 +11,7 @@
 #include <array>
 #include <cerrno>
 #include <cstring>
+#include <memory>
 
 #include <libmnl/libmnl.h>
 
@@ -21,6 +22,7 @@ namespace linnet::network {
 namespace {
 
 constexpr std::size_t kReceiveBuffer = 65536;
+constexpr std::size_t kAnswers = 2;
 
 Attributes AttributesOf(const nlmsghdr* m) { return network::AttributesOf(m, sizeof(nfgenmsg)); }
 std::string Bytes(const nlattr* a) {
@@ -93,30 +95,41 @@ Result<NftSocket> NftSocket::Open() {
 Result<void> NftSocket::Receive(std::uint32_t first, std::size_t count,
                                 const std::function<std::string(std::size_t)>& what,
                                 const Use& use) {
-  std::vector<char> buffer(kReceiveBuffer);
+  // Two at once: a short list and its end.
+  const auto buffer = std::make_unique_for_overwrite<char[]>(kReceiveBuffer * kAnswers);
+  std::array<iovec, kAnswers> places{};
+  std::array<mmsghdr, kAnswers> headers{};
+  for (std::size_t i = 0; i < kAnswers; ++i) {
+    places[i] = {.iov_base = &buffer[i * kReceiveBuffer], .iov_len = kReceiveBuffer};
+    headers[i].msg_hdr.msg_iov = &places[i];
+    headers[i].msg_hdr.msg_iovlen = 1;
+  }
   std::optional<Error> error;
   bool interrupted = false;
   for (;;) {
-    const ssize_t got = ::recv(fd_.get(), buffer.data(), buffer.size(), 0);
+    const int got = ::recvmmsg(fd_.get(), headers.data(), kAnswers, MSG_WAITFORONE, nullptr);
     if (got < 0 && errno == EINTR) continue;
     if (got < 0) return Error::FromErrno(errno, "answer of nftables");
-    int left = static_cast<int>(got);
-    for (const auto* m = reinterpret_cast<const nlmsghdr*>(buffer.data()); mnl_nlmsg_ok(m, left);
-         m = mnl_nlmsg_next(m, &left)) {
-      const std::size_t position = m->nlmsg_seq - first;
-      if (position >= count) continue;  // of an earlier exchange that failed as a whole
-      if ((m->nlmsg_flags & NLM_F_DUMP_INTR) != 0) interrupted = true;
-      if (m->nlmsg_type != NLMSG_ERROR && m->nlmsg_type != NLMSG_DONE) {
-        if (use) use(m);
-        continue;
+    for (std::size_t i = 0; i < static_cast<std::size_t>(got); ++i) {
+      int left = static_cast<int>(headers[i].msg_len);
+      for (const auto* m = static_cast<const nlmsghdr*>(places[i].iov_base); mnl_nlmsg_ok(m, left);
+           m = mnl_nlmsg_next(m, &left)) {
+        const std::size_t position = m->nlmsg_seq - first;
+        if (position >= count) continue;  // of an earlier exchange that failed as a whole
+        if ((m->nlmsg_flags & NLM_F_DUMP_INTR) != 0) interrupted = true;
+        if (m->nlmsg_type != NLMSG_ERROR && m->nlmsg_type != NLMSG_DONE) {
+          if (use) use(m);
+          continue;
+        }
+        if (auto failed = ErrorOfAnswer(m, what(position)); failed && !error)
+          error = std::move(failed);
+        // An error for the first message of a batch (BATCH_BEGIN) ends it: no other answer
+        // follows.
+        if (position + 1 != count && !(position == 0 && error)) continue;
+        if (error) return std::move(*error);
+        if (interrupted) return Unavailable(what(0) + ": changed while it was read");
+        return Ok();
       }
-      if (auto failed = ErrorOfAnswer(m, what(position)); failed && !error)
-        error = std::move(failed);
-      // An error for the first message of a batch (BATCH_BEGIN) ends it: no other answer follows.
-      if (position + 1 != count && !(position == 0 && error)) continue;
-      if (error) return std::move(*error);
-      if (interrupted) return Unavailable(what(0) + ": changed while it was read");
-      return Ok();
     }
   }
 }

@@ -18,6 +18,7 @@
 #include "plugins/bridge_conf.h"
 #include "plugins/bridge_plan.h"
 #include "plugins/plugin.h"
+#include "pod_side.h"
 
 namespace linnet::network {
 namespace {
@@ -40,6 +41,8 @@ class Attach {
       : context_(context),
         host_(context.host),
         request_(request),
+        own_pod_(request.netns),
+        pod_(request.pod_side != nullptr ? *request.pod_side : own_pod_),
         owner_(OwnerText(KeyOf(request))),
         link_(host_.LinkName(request.container_id, request.ifname)) {}
 
@@ -49,10 +52,6 @@ class Attach {
       return Error(
           Code::kUnimplemented,
           "\"vlan\" together with \"isGateway\" is not supported: give the VLAN a gateway outside");
-    }
-    if (LN_TRY(IdentityOf(request_.netns)) == host_.own_netns()) {
-      return cni::CniError(cni::ErrorCode::kInvalidNetns,
-                           "plugin's netns and netns from CNI_NETNS should not be the same");
     }
     // A DHCP client needs the link; for every other IPAM plugin nothing is made before there is an
     // address.
@@ -167,44 +166,40 @@ class Attach {
   }
 
   Result<void> SetUpPod() {
-    std::optional<RouteSocket> socket;
     std::optional<RouteEvents> events;
-    std::uint32_t index = 0;
-    auto visited = VisitNetns(request_.netns, [&]() -> Result<void> {
-      socket.emplace(LN_TRY(RouteSocket::Open()));
-      index = socket->IndexOf(request_.ifname);
-      if (conf_.enable_dad)
-        events.emplace(LN_TRY(RouteEvents::Open(RouteEvents::Group::kAddresses6)));
-      return SetPodSysctls();
-    });
-    if (!visited) return std::move(visited).error().With("set up " + request_.ifname);
+    if (conf_.enable_dad) events.emplace(LN_TRY(EventsInPod(RouteEvents::Group::kAddresses6)));
+    RouteSocket* socket = LN_TRY_CTX(pod_.Route(), "set up " + request_.ifname);
+    const std::uint32_t index = socket->IndexOf(request_.ifname);
     if (index == 0) return Internal(request_.ifname + " is not in the pod");
+    LN_TRY_CTX(SetPodSysctls(), "set up " + request_.ifname);
     RouteBatch batch;
     if (!plan_.pod_addresses.empty()) SetArpNotify(batch, index);
     const Dad dad = conf_.enable_dad ? Dad::kYes : Dad::kNo;
     for (const Cidr& address : plan_.pod_addresses) AddAddress(batch, index, address, dad);
     if (!conf_.disable_container_interface) SetUp(batch, request_.ifname, index, true);
     for (const RouteSpec& route : plan_.pod_routes) AddRoute(batch, index, route);
-    LN_TRY_CTX(socket->Run(batch), "set up " + request_.ifname);
-    if (!conf_.disable_container_interface) {
-      LN_TRY(WaitForLink(*socket, request_.ifname, [this] { return EventsInPod(); }));
+    const auto link =
+        LN_TRY_CTX(socket->RunAndFind(batch, request_.ifname), "set up " + request_.ifname);
+    if (!conf_.disable_container_interface && !(link && link->running)) {
+      LN_TRY(WaitForLink(*socket, request_.ifname,
+                         [this] { return EventsInPod(RouteEvents::Group::kLinks); }));
     }
     return conf_.enable_dad && plan_.has_v6() ? WaitForAddresses(*socket, *events, index) : Ok();
   }
 
-  Result<void> SetPodSysctls() const {
+  Result<void> SetPodSysctls() {
     const std::string& link = request_.ifname;
     // We are the router: another one that announces itself is an attack (CVE-2020-10749).
     if (conf_.is_gateway) {
-      LN_TRY(SetSysctl(LinkSysctl::kAcceptRa, link, 0));
-      LN_TRY(SetSysctl(LinkSysctl::kAcceptRedirects, link, 0));
+      LN_TRY(pod_.SetSysctl(LinkSysctl::kAcceptRa, link, 0));
+      LN_TRY(pod_.SetSysctl(LinkSysctl::kAcceptRedirects, link, 0));
     }
     if (!plan_.has_v6()) return Ok();
-    LN_TRY(SetSysctl(LinkSysctl::kDisableIpv6, "lo", 0));
-    LN_TRY(SetSysctl(LinkSysctl::kDisableIpv6, link, 0));
-    LN_TRY(SetSysctl(LinkSysctl::kKeepAddresses, link, 1));
-    if (conf_.enable_dad) LN_TRY(SetSysctl(LinkSysctl::kEnhancedDad, link, 1));
-    return SetSysctl(LinkSysctl::kAcceptDad, link, conf_.enable_dad ? 1 : 0);
+    LN_TRY(pod_.SetSysctl(LinkSysctl::kDisableIpv6, "lo", 0));
+    LN_TRY(pod_.SetSysctl(LinkSysctl::kDisableIpv6, link, 0));
+    LN_TRY(pod_.SetSysctl(LinkSysctl::kKeepAddresses, link, 1));
+    if (conf_.enable_dad) LN_TRY(pod_.SetSysctl(LinkSysctl::kEnhancedDad, link, 1));
+    return pod_.SetSysctl(LinkSysctl::kAcceptDad, link, conf_.enable_dad ? 1 : 0);
   }
 
   Result<void> WaitForAddresses(RouteSocket& socket, RouteEvents& events,
@@ -228,9 +223,12 @@ class Attach {
     if (conf_.disable_container_interface) return Ok();
     return host_.WithRoute([&](RouteSocket& socket) -> Result<void> {
       const auto subscribe = [] { return RouteEvents::Open(RouteEvents::Group::kLinks); };
-      LN_TRY(WaitForLink(socket, link_, subscribe));
       // Its first port gives the bridge its carrier.
-      LN_TRY(WaitForLink(socket, conf_.bridge, subscribe));
+      const std::vector<std::string> names = {link_, conf_.bridge};
+      const auto links = LN_TRY(socket.FindLinks(names));
+      for (std::size_t i = 0; i < names.size(); ++i) {
+        if (!links[i] || !links[i]->running) LN_TRY(WaitForLink(socket, names[i], subscribe));
+      }
       if (!bridge_.settling) return Ok();
       auto events = LN_TRY(RouteEvents::Open(RouteEvents::Group::kAddresses6));
       LN_TRY_CTX(WaitForAddresses(socket, events, bridge_.index), "bridge " + conf_.bridge);
@@ -259,10 +257,10 @@ class Attach {
     return link->running;
   }
 
-  Result<RouteEvents> EventsInPod() const {
+  Result<RouteEvents> EventsInPod(RouteEvents::Group group) const {
     std::optional<RouteEvents> events;
     auto visited = VisitNetns(request_.netns, [&]() -> Result<void> {
-      events.emplace(LN_TRY(RouteEvents::Open(RouteEvents::Group::kLinks)));
+      events.emplace(LN_TRY(RouteEvents::Open(group)));
       return Ok();
     });
     if (!visited) return std::move(visited).error();
@@ -283,6 +281,8 @@ class Attach {
   PluginContext& context_;
   HostNetwork& host_;
   const PluginRequest& request_;
+  PodSide own_pod_;
+  PodSide& pod_;
   const std::string owner_, link_;
   BridgeConf conf_;
   BridgePlan plan_;

@@ -6,7 +6,7 @@
 
 #include "netlink/host_network.h"
 #include "netlink/route_socket.h"
-#include "netns.h"
+#include "pod_side.h"
 
 namespace linnet::network {
 namespace {
@@ -51,12 +51,8 @@ Result<void> CheckPodSide(const BridgeConf& conf, const PluginRequest& request) 
       [&](const cni::Interface& i) { return i.name == request.ifname && !i.sandbox.empty(); });
   if (interface == result.interfaces.end())
     return FailedPrecondition("the result has no interface " + request.ifname);
-  std::optional<RouteSocket> socket;
-  auto visited = VisitNetns(request.netns, [&]() -> Result<void> {
-    socket.emplace(LN_TRY(RouteSocket::Open()));
-    return Ok();
-  });
-  if (!visited) return visited;
+  PodSide own(request.netns);
+  RouteSocket* socket = LN_TRY((request.pod_side != nullptr ? *request.pod_side : own).Route());
   const auto link = LN_TRY(socket->FindLink(request.ifname));
   if (!link) return FailedPrecondition("interface " + request.ifname + " is missing in the pod");
   if (link->kind != "veth")

@@ -2,22 +2,16 @@
 #include "netlink/host_network.h"
 #include "netlink/link_messages.h"
 #include "netlink/route_socket.h"
-#include "netns.h"
 #include "plugins/plugin.h"
+#include "pod_side.h"
 
 namespace linnet::network {
 namespace {
 
 constexpr const char* kName = "lo";
 
-Result<RouteSocket> SocketIn(FdRef netns) {
-  std::optional<RouteSocket> socket;
-  auto visited = VisitNetns(netns, [&]() -> Result<void> {
-    socket.emplace(LN_TRY(RouteSocket::Open()));
-    return Ok();
-  });
-  if (!visited) return std::move(visited).error();
-  return *std::move(socket);
+PodSide& SideOf(const PluginRequest& request, PodSide& own) {
+  return request.pod_side != nullptr ? *request.pod_side : own;
 }
 
 Result<void> SetLoopback(RouteSocket& socket, bool up) {
@@ -31,7 +25,8 @@ class LoopbackPlugin final : public Plugin {
   std::string_view type() const override { return "loopback"; }
 
   Result<cni::AddResult> Add(PluginContext&, const PluginRequest& request) override {
-    RouteSocket socket = LN_TRY(SocketIn(request.netns));
+    PodSide own(request.netns);
+    RouteSocket& socket = *LN_TRY(SideOf(request, own).Route());
     LN_TRY(SetLoopback(socket, true));
     if (request.prev_result) return *request.prev_result;
     cni::AddResult result;
@@ -46,7 +41,8 @@ class LoopbackPlugin final : public Plugin {
   }
 
   Result<void> Check(PluginContext&, const PluginRequest& request) override {
-    RouteSocket socket = LN_TRY(SocketIn(request.netns));
+    PodSide own(request.netns);
+    RouteSocket& socket = *LN_TRY(SideOf(request, own).Route());
     const auto link = LN_TRY(socket.FindLink(kName));
     return link && link->up ? Ok() : FailedPrecondition("loopback interface is down");
   }
@@ -54,7 +50,8 @@ class LoopbackPlugin final : public Plugin {
   Result<void> Del(PluginContext& context, const PluginRequest& request) override {
     // In the daemon the namespace goes next: taking `lo` down first is work for nothing.
     if (!request.netns.valid() || context.host.options().mode == NftMode::kDaemon) return Ok();
-    RouteSocket socket = LN_TRY(SocketIn(request.netns));
+    PodSide own(request.netns);
+    RouteSocket& socket = *LN_TRY(SideOf(request, own).Route());
     return SetLoopback(socket, false);
   }
 

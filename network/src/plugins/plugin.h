@@ -17,6 +17,7 @@
 
 namespace linnet::network {
 
+class PodSide;      // pod_side.h: the pod's namespace, opened once for the whole chain
 class HostNetwork;  // netlink/host_network.h: rtnetlink sockets and nftables writer of the host's
                     // namespace
 
@@ -24,11 +25,12 @@ class HostNetwork;  // netlink/host_network.h: rtnetlink sockets and nftables wr
 struct PluginRequest {
   std::string container_id;
   std::string ifname;
-  std::string netns_path;   // CNI_NETNS; may be empty on DEL
-  FdRef netns{-1};          // open namespace, or -1 where it is gone (DEL only)
-  std::string args;         // CNI_ARGS
-  std::string network;      // "name" of the configuration
-  std::string cni_version;  // of the configuration
+  std::string netns_path;       // CNI_NETNS; may be empty on DEL
+  FdRef netns{-1};              // open namespace, or -1 where it is gone (DEL only)
+  PodSide* pod_side = nullptr;  // of `netns`; nullptr: the plugin makes one for itself
+  std::string args;             // CNI_ARGS
+  std::string network;          // "name" of the configuration
+  std::string cni_version;      // of the configuration
   const Json* conf =
       nullptr;            // complete plugin configuration: runtimeConfig and prevResult included
   std::string conf_text;  // the same as bytes, for delegates

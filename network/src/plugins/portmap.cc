@@ -1,5 +1,4 @@
 // The portmap plugin: host ports as elements of constant nftables maps.
-#include <net/if.h>
 #include <netinet/in.h>
 
 #include <algorithm>
@@ -46,16 +45,15 @@ bool IsRoutedBridge(NftTable& nft, const std::string& bridge) {
 // Where netfilter sees bridged frames (bridge-nf-call-iptables), it sends a frame for a host port
 // on to the pod's port directly: the way back to the port that it came from (hairpin) and to
 // isolated ports has to be open.
-Result<void> OpenPort(HostNetwork& host, RouteSocket& socket, const Link& port) {
-  char name[IF_NAMESIZE] = {};
-  if (::if_indextoname(port.master, name) == nullptr)
-    return Ok();  // the bridge went away: CHECK will say so
+Result<void> OpenPort(HostNetwork& host, RouteSocket& socket, const Link& port,
+                      const std::string& name) {
+  if (name.empty()) return Ok();  // the bridge went away: CHECK will say so
   PortFlags flags;
   if (IsRoutedBridge(host.nft(), name)) {
     if (port.isolated) flags.isolated = false;
     if (!port.hairpin) flags.hairpin = true;
   } else {
-    LN_TRY(host.nft().Add(std::string("@") + name, {HairpinBridgeElement(name)}));
+    LN_TRY(host.nft().Add("@" + name, {HairpinBridgeElement(name)}));
     if (!port.hairpin && BridgesCallNetfilter()) flags.hairpin = true;
   }
   if (!flags.hairpin && !flags.isolated) return Ok();
@@ -64,15 +62,31 @@ Result<void> OpenPort(HostNetwork& host, RouteSocket& socket, const Link& port) 
   return socket.Run(batch);
 }
 
-Result<void> OpenPorts(HostNetwork& host, const cni::AddResult& result) {
-  return host.WithRoute([&](RouteSocket& socket) -> Result<void> {
+// The bridge whose ports they are; 0: none.
+Result<std::uint32_t> OpenPorts(HostNetwork& host, const cni::AddResult& result) {
+  std::uint32_t bridge = 0;
+  auto done = host.WithRoute([&](RouteSocket& socket) -> Result<void> {
+    std::vector<std::string> names;
     for (const cni::Interface& interface : result.interfaces) {
-      if (!interface.sandbox.empty()) continue;
-      const auto link = LN_TRY(socket.FindLink(interface.name));
-      if (link && link->master != 0 && link->kind == "veth") LN_TRY(OpenPort(host, socket, *link));
+      if (interface.sandbox.empty()) names.push_back(interface.name);
+    }
+    const auto links = LN_TRY(socket.FindLinks(names));
+    // The result of the bridge plugin names the bridge, too.
+    const auto name_of = [&](std::uint32_t index) {
+      const auto found = std::find_if(links.begin(), links.end(), [&](const auto& link) {
+        return link && link->index == index;
+      });
+      return found == links.end() ? socket.NameOf(index) : (*found)->name;
+    };
+    for (const auto& link : links) {
+      if (!link || link->master == 0 || link->kind != "veth") continue;
+      bridge = link->master;
+      LN_TRY(OpenPort(host, socket, *link, name_of(bridge)));
     }
     return Ok();
   });
+  if (!done) return std::move(done).error();
+  return bridge;
 }
 
 // The kernel goes on sending the datagrams of a known flow to where it went before.
@@ -163,10 +177,10 @@ class PortmapPlugin final : public Plugin {
   }
 
   static Result<void> OpenWay(HostNetwork& host, const PluginRequest& request) {
-    LN_TRY(OpenPorts(host, *request.prev_result));
+    const std::uint32_t bridge = LN_TRY(OpenPorts(host, *request.prev_result));
     const PortmapConf conf = LN_TRY(ConfOf(request));
     const PodAddresses pod = AddressesOf(*request.prev_result, request.ifname);
-    if (conf.snat && pod.v4) return host.AllowLocalnet(*pod.v4);
+    if (conf.snat && pod.v4) return host.AllowLocalnet(*pod.v4, bridge);
     return Ok();
   }
 };

@@ -140,7 +140,7 @@ TEST_F(Netns, PoolHandsOutDifferentOnesAndRefills) {
   };
   ASSERT_TRUE(filled());
   std::vector<UniqueFd> taken;
-  for (int i = 0; i < 8; ++i) taken.push_back(LN_ASSERT_OK(pool.Take()));
+  for (int i = 0; i < 8; ++i) taken.push_back(LN_ASSERT_OK(pool.Take()).fd);
   for (std::size_t i = 1; i < taken.size(); ++i) {
     EXPECT_NE(LN_ASSERT_OK(IdentityOf(taken[i])), LN_ASSERT_OK(IdentityOf(taken[i - 1])));
   }

@@ -15,6 +15,7 @@
 #include <optional>
 #include <set>
 #include <string>
+#include <utility>
 #include <vector>
 
 #include "linnet/base/clock.h"
@@ -61,9 +62,22 @@ class LeaseStore {
  private:
   struct Opened {
     UniqueFd dir, lock;
+    std::uint64_t lock_device = 0, lock_inode = 0;
+  };
+  // The lock is held for as long as this lives.
+  class Locked {
+   public:
+    explicit Locked(const Opened& files) : files_(&files) {}
+    Locked(Locked&& other) noexcept : files_(std::exchange(other.files_, nullptr)) {}
+    Locked& operator=(Locked&&) = delete;
+    ~Locked();
+    const Opened& operator*() const { return *files_; }
+
+   private:
+    const Opened* files_;
   };
   enum class Missing : std::uint8_t { kMake, kFail };
-  Result<Opened> OpenLocked(Missing missing, Deadline deadline) LN_REQUIRES(mu_);
+  Result<Locked> OpenLocked(Missing missing, Deadline deadline) LN_REQUIRES(mu_);
   Result<Lease> AcquireOne(const Opened& at, const LeaseKey& key, const RangeSet& set,
                            std::size_t set_index, std::vector<IpAddress>& requested)
       LN_REQUIRES(mu_);
@@ -80,8 +94,13 @@ class LeaseStore {
   void Remember(const IpAddress& ip, const std::string& owner) LN_REQUIRES(mu_);
   void Forget(const IpAddress& ip) LN_REQUIRES(mu_);
 
+  Result<void> Open(Missing missing) LN_REQUIRES(mu_);
+  // Whether the open lock is still the directory's.
+  bool Current() const LN_REQUIRES(mu_);
+
   const std::string directory_;
   Mutex mu_;
+  Opened opened_ LN_GUARDED_BY(mu_);  // kept from one operation to the next
   bool read_once_ LN_GUARDED_BY(mu_) = false;
   // Hints: address → contents of its file, and the way back.
   std::map<IpAddress, std::string> owner_of_ LN_GUARDED_BY(mu_);
