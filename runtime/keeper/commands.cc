@@ -183,6 +183,17 @@ Container* FindContainer(Keeper& keeper, const char* id) {
   return nullptr;
 }
 
+Container* FindRunning(Keeper& keeper, std::uint64_t command, const char* id) {
+  Container* container = FindContainer(keeper, id);
+  if (container == nullptr) {
+    AnswerFailed(keeper, command, Stage::kUnknownContainer, ENOENT, id);
+    return nullptr;
+  }
+  if (container->state == State::kRunning && !container->reaped) return container;
+  AnswerFailed(keeper, command, Stage::kState, ESRCH, "is not running");
+  return nullptr;
+}
+
 void Dispatch(Keeper& keeper, Command& command) {
   const std::uint64_t number = command.header->command;
   if (command.header->type == Type::kHello) return ListCommand(keeper, number, true);

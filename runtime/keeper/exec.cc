@@ -218,11 +218,8 @@ void CheckExecs(Keeper& keeper, std::int64_t now) {
 void ExecCommand(Keeper& keeper, Command& command) {
   const auto& message = *reinterpret_cast<const Exec*>(command.header);
   const std::uint64_t number = command.header->command;
-  Container* container = FindContainer(keeper, message.id);
-  if (container == nullptr)
-    return AnswerFailed(keeper, number, Stage::kUnknownContainer, ENOENT, message.id);
-  if (container->state != State::kRunning || container->reaped)
-    return AnswerFailed(keeper, number, Stage::kState, ESRCH, "is not running");
+  Container* container = FindRunning(keeper, number, message.id);
+  if (container == nullptr) return;
   const std::uint32_t flagged[3] = {message.flags & kExecStdin, message.flags & kExecStdout,
                                     message.flags & kExecStderr};
   std::uint32_t stream_count = 0;

@@ -21,6 +21,7 @@ struct Source {
   void (*ready)(Keeper& keeper, Source* source, std::uint32_t events) = nullptr;
   int fd = -1;
   bool Watch(Keeper& keeper, std::uint32_t events);
+  void Unwatch(Keeper& keeper);
   void Close(Keeper& keeper);  // out of the loop, and closed
 };
 
@@ -40,6 +41,7 @@ struct OutputStream : Source {
   OutputStream(Container& c, LogStream::Name name) : container(c), lines(name) {}
   Container& container;
   LogStream lines;
+  int held = 0;  // attached pipes that are full: it is not read meanwhile
 };
 
 // A child between clone and execve reports here.
@@ -52,12 +54,24 @@ struct Report : Source {
   pid_t new_pid = 0;  // another process goes on in its place
 };
 
+struct Attachment;
+
+// The write end of a pipe to somebody who is attached; watched only while it holds up its stream.
+struct AttachedPipe : Source {
+  Attachment* owner = nullptr;
+  char* rest = nullptr;  // what the full pipe did not take: the stream is held
+  std::uint32_t rest_size = 0, rest_sent = 0;
+};
+
 // Somebody who sees what a container writes; the source is the control socket.
 struct Attachment : Source {
   Attachment* next = nullptr;
   Container* container = nullptr;
-  int out = -1, err = -1;  // write ends
+  AttachedPipe out, err;
   bool takes_input = false;
+  // How long it may hold up the container: time costs credit, bytes that it takes bring some.
+  std::int64_t credit = 0;      // bytes
+  std::int64_t held_since = 0;  // MonotonicMillis; 0: it holds up nothing
 };
 
 struct Container {
@@ -177,6 +191,8 @@ bool IsUnderWay(const Keeper& keeper, std::uint64_t command);
 // commands.cc
 void Dispatch(Keeper& keeper, Command& command);
 Container* FindContainer(Keeper& keeper, const char* id);
+// nullptr: there is none, or it does not run; the command has its answer.
+Container* FindRunning(Keeper& keeper, std::uint64_t command, const char* id);
 
 // plan_source.cc: the plan of a command, inline or from its memfd.
 class PlanOf {
@@ -244,8 +260,16 @@ void CheckExecs(Keeper& keeper, std::int64_t now);
 
 // attach.cc
 void AttachCommand(Keeper& keeper, Command& command);
-// What was read from `stream`, for everybody attached to it; without data: that it has ended.
+// What was read from `stream`, for everybody attached to it; without data: that it has ended. A
+// pipe that is full holds up the stream for as long as its reader's credit lasts; of a container
+// that has ended everything is put into the pipes, which grow.
 void CopyToAttached(Keeper& keeper, OutputStream& stream, const char* data, std::size_t size);
+// The container has ended: nobody holds up its streams any more.
+void EndHolds(Keeper& keeper, Container& container);
+// Drops who has no credit left.
+void CheckAttachments(Keeper& keeper, std::int64_t now);
+// When that is due next; 0: never.
+std::int64_t NextDrop(const Container& container);
 void DetachAll(Keeper& keeper, Container& container);
 
 // lifecycle.cc: what happens when processes end.

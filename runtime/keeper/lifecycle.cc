@@ -16,10 +16,10 @@ namespace {
 constexpr std::size_t kReadSize = 32768;
 char g_read_buffer[kReadSize];
 
-// Reads what there is, at most `rounds` buffers. At the end (or an error, EIO of a terminal) the
-// stream is closed.
+// Reads what there is, at most `rounds` buffers, unless it is held. At the end (or an error, EIO of
+// a terminal) the stream is closed.
 void Pump(Keeper& keeper, OutputStream& stream, int rounds) {
-  while (stream.fd >= 0 && rounds-- > 0) {
+  while (stream.fd >= 0 && stream.held == 0 && rounds-- > 0) {
     const ssize_t size = read(stream.fd, g_read_buffer, sizeof g_read_buffer);
     if (size > 0) {
       if (stream.container.attachments != nullptr)
@@ -82,6 +82,7 @@ void OnContainerReaped(Keeper& keeper, Container& container, int status) {
   KillCgroup(container.cgroup.v2_dir, container.cgroup.freezer_dir);
   CloseFd(container.stdin_pipe);
   CloseFd(container.terminal_peer);
+  EndHolds(keeper, container);
   Pump(keeper, container.out, kDrainRounds);
   Pump(keeper, container.err, kDrainRounds);
   if (container.out.fd < 0 && container.err.fd < 0) return FinishExit(keeper, container);
@@ -264,6 +265,7 @@ int NextTimeout(const Keeper& keeper, std::int64_t now) {
   };
   for (const Container* c = keeper.containers; c != nullptr; c = c->next) {
     if (c->reaped && c->state == State::kRunning) consider(c->drain_deadline);
+    if (const std::int64_t drop = NextDrop(*c); drop > 0) consider(drop);
   }
   for (const ExecRun* e = keeper.execs; e != nullptr; e = e->next) {
     if (e->deadline > 0) consider(e->deadline);

@@ -20,10 +20,12 @@ bool Source::Watch(Keeper& keeper, std::uint32_t events) {
   return epoll_ctl(keeper.epoll, EPOLL_CTL_ADD, fd, &event) == 0;
 }
 
+void Source::Unwatch(Keeper& keeper) { (void)epoll_ctl(keeper.epoll, EPOLL_CTL_DEL, fd, nullptr); }
+
 void Source::Close(Keeper& keeper) {
   if (fd < 0) return;
   // By name: a copy in a child that has not executed yet would keep it in the set.
-  (void)epoll_ctl(keeper.epoll, EPOLL_CTL_DEL, fd, nullptr);
+  Unwatch(keeper);
   CloseFd(fd);
 }
 
@@ -113,6 +115,7 @@ void SetUpLoop(Keeper& keeper) {
     }
     now = MonotonicMillis();
     CheckContainers(keeper, now);
+    CheckAttachments(keeper, now);
     CheckExecs(keeper, now);
   }
 }

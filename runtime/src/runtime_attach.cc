@@ -11,8 +11,9 @@ namespace linnet::runtime {
 namespace {
 
 constexpr auto kAnswerTime = std::chrono::seconds(10);
-// What a reader may be behind: more is for who has CAP_SYS_RESOURCE. Memory is taken as it fills.
-constexpr int kPipeBytes = 1 << 20;
+// What a reader may be behind before it holds up the container. Memory is taken as it fills. At the
+// end the keeper makes it four times as large, the most there is without CAP_SYS_RESOURCE.
+constexpr int kPipeBytes = 256 << 10;
 
 Result<UniqueFd> AddPipe(std::vector<UniqueFd>& far_ends) {
   std::array<int, 2> fds{};

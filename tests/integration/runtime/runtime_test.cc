@@ -1,6 +1,8 @@
 // Runtime on the real kernel.
 #include <signal.h>
 #include <sys/mount.h>
+#include <sys/poll.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -201,6 +203,79 @@ TEST_F(RuntimeTest, Exec_WithStreams_UsesThem) {
   EXPECT_EQ(LN_ASSERT_OK(runtime_->Exec(s.pod, s.container, spec)).exit_code, 9);
   out_write.Reset();
   EXPECT_EQ(LN_ASSERT_OK(ReadAll(out_read)), "abc");
+}
+
+// --------------------------------------------------------------------------------------------------
+// attach
+
+// Writes nothing until its input says so, then 8 MiB.
+constexpr const char* kBurst =
+    "read go; yes 0123456789abcde | head -c 8388608; echo written >/tmp/done; sleep 1000";
+
+// Reads to the end, at most `limit` bytes; "" and the error where it does not come.
+std::string ReadAttached(FdRef out, std::size_t limit) {
+  std::string all;
+  std::vector<char> buffer(65536);
+  while (all.size() < limit) {
+    pollfd wait{.fd = out.get(), .events = POLLIN, .revents = 0};
+    if (poll(&wait, 1, 10000) != 1) break;
+    const ssize_t size = read(out.get(), buffer.data(), buffer.size());
+    if (size <= 0) break;
+    all.append(buffer.data(), static_cast<std::size_t>(size));
+  }
+  return all;
+}
+
+TEST_F(RuntimeTest, Attach_ReaderWhoPausesAMomentLosesNothing) {
+  const PodSpec pod = MakePod();
+  LN_EXPECT_OK(runtime_->StartPod(pod, In(seconds(10))));
+  ContainerSpec spec = MakeContainer(pod.id, kBurst);
+  spec.stdin_open = true;
+  LN_EXPECT_OK(runtime_->StartContainer(pod.id, spec, In(seconds(10))));
+  const Attachment attached =
+      LN_ASSERT_OK(runtime_->Attach(pod.id, spec.id, {.stdin_open = true, .stdout_open = true}));
+  ASSERT_EQ(write(attached.input.get(), "go\n", 3), 3);
+  std::this_thread::sleep_for(milliseconds(400));  // the pipe has been full for long
+  const std::string got = ReadAttached(attached.out, 8U << 20);
+  ASSERT_EQ(got.size(), 8U << 20);
+  for (std::size_t at = 0; at < got.size(); at += 16)
+    ASSERT_EQ(got.compare(at, 16, "0123456789abcde\n"), 0) << at;
+}
+
+TEST_F(RuntimeTest, Attach_ReaderWhoStopsIsDroppedAndTheContainerGoesOn) {
+  const PodSpec pod = MakePod();
+  LN_EXPECT_OK(runtime_->StartPod(pod, In(seconds(10))));
+  ContainerSpec spec = MakeContainer(pod.id, kBurst);
+  spec.stdin_open = true;
+  LN_EXPECT_OK(runtime_->StartContainer(pod.id, spec, In(seconds(10))));
+  const Started s{.pod = pod.id, .container = spec.id, .directory = ""};
+  const Attachment stuck =
+      LN_ASSERT_OK(runtime_->Attach(pod.id, spec.id, {.stdin_open = true, .stdout_open = true}));
+  ASSERT_EQ(write(stuck.input.get(), "go\n", 3), 3);
+  const auto begin = steady_clock::now();
+  pollfd told{.fd = stuck.control.get(), .events = POLLIN, .revents = 0};
+  ASSERT_EQ(poll(&told, 1, 10000), 1);
+  char byte = 0;
+  EXPECT_EQ(recv(stuck.control.get(), &byte, 1, 0), 1) << "it is told, not only hung up on";
+  EXPECT_GT(Since(begin), milliseconds(700)) << "and not at once";
+  bool done = false;
+  while (!done && Since(begin) < seconds(10))
+    done = LN_ASSERT_OK(Exec(s, "test -e /tmp/done")).exit_code == 0;
+  EXPECT_TRUE(done);
+}
+
+TEST_F(RuntimeTest, Attach_LastWordsOfAnEndedContainerReachASlowReader) {
+  const PodSpec pod = MakePod();
+  LN_EXPECT_OK(runtime_->StartPod(pod, In(seconds(10))));
+  // More than the attachment's pipe holds, less than that, the container's and what is between.
+  ContainerSpec spec = MakeContainer(pod.id, "read go; yes 0123456789abcde | head -c 327680");
+  spec.stdin_open = true;
+  LN_EXPECT_OK(runtime_->StartContainer(pod.id, spec, In(seconds(10))));
+  const Attachment attached =
+      LN_ASSERT_OK(runtime_->Attach(pod.id, spec.id, {.stdin_open = true, .stdout_open = true}));
+  ASSERT_EQ(write(attached.input.get(), "go\n", 3), 3);
+  LN_ASSERT_OK(runtime_->WaitExit(pod.id, spec.id, In(seconds(10))));
+  EXPECT_EQ(ReadAttached(attached.out, 1U << 20).size(), 327680U);
 }
 
 // --------------------------------------------------------------------------------------------------
