@@ -145,6 +145,23 @@ Result<int> CriClient::ExecSync(const std::string& container,
   return LN_TRY(BENCH_CALL(runtime, ExecSync, request)).exit_code();
 }
 
+Result<std::string> CriClient::ExecUrl(const std::string& container,
+                                       const std::vector<std::string>& command, bool with_stdin) {
+  v1::ExecRequest request;
+  request.set_container_id(container);
+  for (const auto& word : command) request.add_cmd(word);
+  request.set_stdout(true);
+  request.set_stdin(with_stdin);
+  return LN_TRY(BENCH_CALL(runtime, Exec, request)).url();
+}
+
+Result<std::string> CriClient::PortForwardUrl(const std::string& pod, int port) {
+  v1::PortForwardRequest request;
+  request.set_pod_sandbox_id(pod);
+  request.add_port(port);
+  return LN_TRY(BENCH_CALL(runtime, PortForward, request)).url();
+}
+
 Result<std::size_t> CriClient::CountPods() {
   const v1::ListPodSandboxResponse list =
       LN_TRY(BENCH_CALL(runtime, ListPodSandbox, v1::ListPodSandboxRequest()));

@@ -36,6 +36,10 @@ class CriClient {
   Result<PodHandle> Start(const PodOptions& options, const std::string& name);
   Result<void> StopAndRemove(const PodHandle& pod);
   Result<int> ExecSync(const std::string& container, const std::vector<std::string>& command);
+  // URLs of streams: with stdout, and stdin where asked for.
+  Result<std::string> ExecUrl(const std::string& container, const std::vector<std::string>& command,
+                              bool with_stdin);
+  Result<std::string> PortForwardUrl(const std::string& pod, int port);
   Result<std::size_t> CountPods();
   // Every pod that this benchmark made (namespace "linnet-bench").
   Result<void> RemoveAll();

@@ -49,6 +49,11 @@ int main(int argc, char** argv) {
   app.add_option("--idle-seconds", options.idle_seconds,
                  "how long the daemon is watched doing nothing")
       ->capture_default_str();
+  app.add_flag("--streams", options.streams, "only exec, port-forward and idle sessions");
+  app.add_option("--stream-samples", options.stream_samples, "samples of each row of streams")
+      ->capture_default_str();
+  app.add_option("--sessions", options.sessions, "idle exec sessions; 0: no such row")
+      ->capture_default_str();
   app.add_option("--json", json_file, "file for the figures");
   CLI11_PARSE(app, argc, argv);
   if (options.label.empty()) options.label = options.endpoint;

@@ -14,6 +14,7 @@
 #include "linnet/base/unique_fd.h"
 
 #include "cri_client.h"
+#include "streams.h"
 
 namespace linnet::bench {
 namespace {
@@ -41,6 +42,7 @@ class Bench {
   Result<std::vector<Row>> Run() {
     Say(LN_TRY(client_.Version()));
     LN_TRY(client_.Pull(options_.image));
+    if (options_.streams) return RunStreams(options_, client_);
     LN_TRY(WarmUp());
     census_ = Census::Take();
     LN_TRY(AtPopulations());

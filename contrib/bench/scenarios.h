@@ -21,6 +21,9 @@ struct BenchOptions {
   int burst = 100;   // pods of the throughput row
   int clients = 4;
   int idle_seconds = 10;
+  bool streams = false;    // only the rows of streams
+  int stream_samples = 3;  // of each
+  int sessions = 1000;     // idle ones; 0: no such row
 };
 
 struct Row {
