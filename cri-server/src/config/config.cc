@@ -30,6 +30,7 @@ std::string Quote(const std::string& text) {
   return DumpJson(Json(text));
 }  // TOML's basic strings escape as JSON's do
 std::string ToToml(const std::string& text) { return Quote(text); }
+std::string ToToml(bool flag) { return flag ? "true" : "false"; }
 std::string ToToml(int number) { return std::to_string(number); }
 std::string ToToml(const std::vector<std::string>& list) {
   std::vector<std::string> quoted;
@@ -52,6 +53,12 @@ Result<void> Assign(int& out, const Value& value) {
   out = static_cast<int>(std::clamp<std::int64_t>(*number, INT32_MIN, INT32_MAX));
   return Ok();
 }
+Result<void> Assign(bool& out, const Value& value) {
+  const auto* flag = std::get_if<bool>(&value);
+  if (flag == nullptr) return InvalidArgument("true or false is expected");
+  out = *flag;
+  return Ok();
+}
 Result<void> Assign(std::vector<std::string>& out, const Value& value) {
   const auto* list = std::get_if<std::vector<std::string>>(&value);
   if (list == nullptr) return InvalidArgument("a list of texts is expected: [\"…\", \"…\"]");
@@ -66,6 +73,12 @@ Result<void> AssignText(std::string& out, const std::string& text) {
 }
 Result<void> AssignText(int& out, const std::string& text) {
   out = LN_TRY(ParseNumber<int>(text));
+  return Ok();
+}
+Result<void> AssignText(bool& out, const std::string& text) {
+  if (text != "true" && text != "false")
+    return InvalidArgument("\"" + text + "\" is neither true nor false");
+  out = text == "true";
   return Ok();
 }
 Result<void> AssignText(std::vector<std::string>& out, const std::string& text) {

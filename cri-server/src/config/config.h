@@ -51,7 +51,15 @@ struct Config {
   } network;
   struct Streaming {
     std::string address = "127.0.0.1:0";
+    std::string tls_cert_file, tls_key_file;  // "": no TLS
+    std::string tls_client_ca_file;           // "": clients need no certificate
+    int idle_timeout_seconds = 4 * 3600;
+    int creation_timeout_seconds = 30;
   } streaming;
+  struct Devices {
+    std::vector<std::string> cdi_dirs = {"/etc/cdi", "/var/run/cdi"};
+    bool ownership_from_security_context = false;
+  } devices;
   struct Metrics {
     std::string address;
   } metrics;

@@ -21,6 +21,7 @@ void VisitKeys(C& c, F&& f) {
   static constexpr IntRange kDownloads{1, 64};
   static constexpr IntRange kPool{0, 256};
   static constexpr IntRange kTimeout{1, 3600};
+  static constexpr IntRange kIdle{1, 7 * 24 * 3600};
   f("root", c.root, nullptr);
   f("state", c.state, nullptr);
   f("socket", c.socket, nullptr);
@@ -39,6 +40,13 @@ void VisitKeys(C& c, F&& f) {
   f("network.pool_size", c.network.pool_size, &kPool);
   f("network.plugin_timeout_seconds", c.network.plugin_timeout_seconds, &kTimeout);
   f("streaming.address", c.streaming.address, nullptr);
+  f("streaming.tls_cert_file", c.streaming.tls_cert_file, nullptr);
+  f("streaming.tls_key_file", c.streaming.tls_key_file, nullptr);
+  f("streaming.tls_client_ca_file", c.streaming.tls_client_ca_file, nullptr);
+  f("streaming.idle_timeout_seconds", c.streaming.idle_timeout_seconds, &kIdle);
+  f("streaming.creation_timeout_seconds", c.streaming.creation_timeout_seconds, &kTimeout);
+  f("devices.cdi_dirs", c.devices.cdi_dirs, nullptr);
+  f("devices.ownership_from_security_context", c.devices.ownership_from_security_context, nullptr);
   f("metrics.address", c.metrics.address, nullptr);
   f("programs.keeper", c.programs.keeper, nullptr);
   f("programs.cni", c.programs.cni, nullptr);

@@ -83,7 +83,18 @@ pods::PodManagerOptions PodOptions(const Config& c) {
   o.root = c.root;
   o.state_dir = c.state;
   o.cgroup_root = CgroupRoot(c.instance);
+  o.devices = {.cdi_dirs = c.devices.cdi_dirs,
+               .ownership_from_user = c.devices.ownership_from_security_context};
   return o;
+}
+
+streaming::ServerOptions StreamOptions(const Config::Streaming& c) {
+  return {.address = c.address,
+          .tls = {.certificate = c.tls_cert_file,
+                  .key = c.tls_key_file,
+                  .client_ca = c.tls_client_ca_file},
+          .times = {.idle = std::chrono::seconds(c.idle_timeout_seconds),
+                    .creation = std::chrono::seconds(c.creation_timeout_seconds)}};
 }
 
 struct Locks {
@@ -175,7 +186,7 @@ Result<void> RunDaemon(const ConfigSources& sources, const LoadedConfig& loaded)
                   .config = ConfigJson(loaded)};
   WorkerPool workers({.on_idle = [] { malloc_trim(0); }});
   Edge edge(workers);
-  auto streams = LN_TRY(streaming::StreamingServer::Start(config.streaming.address, *pods));
+  auto streams = LN_TRY(streaming::StreamingServer::Start(StreamOptions(config.streaming), *pods));
   const auto runtime_service = MakeRuntimeService(edge, node, *pods, *network, streams->tickets());
   const auto image_service = MakeImageService(edge, *images, *pods);
   const auto linnet_service = MakeLinnetService(edge, node, *pods, *network, *images);

@@ -92,7 +92,8 @@ Result<std::string> Manager::MakeContainer(const PodPtr& pod, const ContainerCon
                   .cgroup_root = options_.cgroup_root,
                   .pod_id = pod->id.str(),
                   .netns_path = pod->record.netns_path,
-                  .pid_target = {}};
+                  .pid_target = {},
+                  .devices = options_.devices};
   if (config.security.namespaces.pid == NsMode::kTarget) {
     input.pid_target = LN_TRY(CheckPidTarget(*pod, config.security.namespaces.target_id));
   }
@@ -145,7 +146,8 @@ Result<std::unique_ptr<runtime::ContainerSpec>> Manager::RebuildSpec(
                   .cgroup_root = options_.cgroup_root,
                   .pod_id = c.pod->id.str(),
                   .netns_path = c.pod->record.netns_path,
-                  .pid_target = {}};
+                  .pid_target = {},
+                  .devices = options_.devices};
   if (c.record.config.security.namespaces.pid == NsMode::kTarget) {
     input.pid_target =
         LN_TRY(CheckPidTarget(*c.pod, c.record.config.security.namespaces.target_id));

@@ -8,6 +8,7 @@
 #include "linnet/base/text.h"
 #include "linnet/runtime/security.h"
 
+#include "cdi.h"
 #include "pod_files.h"
 
 namespace linnet::pods {
@@ -259,9 +260,19 @@ Result<void> AddDevices(const SpecInput& in, oci::Spec& spec) {
         runtime::AddHostDevice(spec, device.host_path, device.container_path, device.permissions),
         "devices[" + std::to_string(i) + "]");
   }
-  if (!in.config.cdi_devices.empty()) {
-    return Error(Code::kUnimplemented, "CDI_devices: \"" + in.config.cdi_devices[0] +
-                                           "\": CDI is not supported by this version");
+  if (in.devices.ownership_from_user) {
+    // Only those that were asked for: /dev/null and its like are everybody's.
+    for (oci::Device& device : spec.devices) {
+      const bool asked = std::any_of(
+          in.config.devices.begin(), in.config.devices.end(), [&device](const Device& d) {
+            const std::string path =
+                CleanPath(d.container_path.empty() ? d.host_path : d.container_path);
+            return device.path == path || device.path.starts_with(path + "/");
+          });
+      if (!asked) continue;
+      if (spec.process.user.uid > 0) device.uid = spec.process.user.uid;
+      if (spec.process.user.gid > 0) device.gid = spec.process.user.gid;
+    }
   }
   return Ok();
 }
@@ -423,6 +434,7 @@ Result<BuiltSpec> BuildContainerSpec(const SpecInput& in) {
   spec.resources = BuildResources(config.resources);
   LN_TRY(AddDevices(in, spec));
   LN_TRY(AddMounts(in, spec));
+  LN_TRY(InjectCdiDevices(spec, LN_TRY(CdiDevicesOf(config)), in.devices.cdi_dirs));
   if (!security.privileged) {
     spec.masked_paths = security.masked_paths;
     spec.readonly_paths = security.readonly_paths;
@@ -436,7 +448,8 @@ Result<BuiltSpec> BuildContainerSpec(const SpecInput& in) {
   }
   out.user.uid = user.user.uid;
   out.user.gid = user.user.gid;
-  out.user.groups.assign(user.user.additional_gids.begin(), user.user.additional_gids.end());
+  const auto& groups = spec.process.user.additional_gids;
+  out.user.groups.assign(groups.begin(), groups.end());
   return out;
 }
 

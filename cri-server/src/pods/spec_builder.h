@@ -6,6 +6,7 @@
 
 #include "linnet/base/result.h"
 #include "linnet/oci/image_store.h"
+#include "linnet/pods/pod_manager.h"
 #include "linnet/pods/types.h"
 #include "linnet/runtime/runtime.h"
 
@@ -22,6 +23,7 @@ struct SpecInput {
   std::string pod_id;
   std::string netns_path;
   std::optional<ContainerId> pid_target;  // checked: in this pod and running
+  DeviceOptions devices = {};
 };
 
 struct BuiltSpec {

@@ -41,6 +41,10 @@ Result<std::unique_ptr<runtime::ExecSession>> Manager::Exec(const std::string& i
   spec.process.args = request.command;
   spec.process.terminal = request.terminal;
   if (request.terminal) AddTerm(spec.process.env);
+  if (request.rows != 0 && request.columns != 0) {
+    spec.process.console_height = request.rows;
+    spec.process.console_width = request.columns;
+  }
   return runtime_->StartExec(container->pod->id, container->id, spec);
 }
 

@@ -20,10 +20,12 @@ using std::chrono::steady_clock;
 constexpr std::size_t kMaxInput =
     256U << 10;  // what a process may leave unread before the client has to wait
 constexpr std::size_t kMaxResize = 4096;
+// Output of that much at once is spliced.
+constexpr std::size_t kMinSplice = 16384, kMaxSplice = 1U << 20;
+constexpr std::size_t kUsualPipe = 65536;
+constexpr int kLargePipe = 1 << 20;  // the most there is without CAP_SYS_RESOURCE
 // After the process has ended: for what its children still write into pipes that they inherited.
 constexpr auto kDrainTime = std::chrono::milliseconds(100);
-// Whoever spoke with a client that has gone has this long to see the end of its input or terminal.
-constexpr auto kOrphanTime = std::chrono::seconds(10);
 
 // What the client speaks with.
 struct Process {
@@ -41,7 +43,7 @@ class Bridge final : RemoteHandler {
   // Until all streams of the client are there. What came for stdin is kept.
   Result<void> AwaitStreams(std::string early) {
     LN_TRY(Feed(early));
-    const Deadline deadline = steady_clock::now() + kStreamCreationTime;
+    const Deadline deadline = steady_clock::now() + connection_.times().creation;
     std::vector<pollfd> none;
     while (!remote_.ready()) {
       if (input_.size() > kMaxInput) return InvalidArgument("input before all streams are there");
@@ -49,6 +51,20 @@ class Bridge final : RemoteHandler {
       if (LN_TRY(connection_.Wait(none, true, deadline)).readable) LN_TRY(FeedFromSocket());
     }
     return connection_.Flush();
+  }
+
+  // Until the client has said how large its terminal is, for a moment.
+  Result<void> AwaitSize() {
+    const Deadline deadline = steady_clock::now() + connection_.times().first_size;
+    std::vector<pollfd> none;
+    while (size_.ws_row == 0) {
+      const auto waited = connection_.Wait(none, input_.size() < kMaxInput, deadline);
+      if (!waited && waited.error().Is(Code::kDeadlineExceeded)) break;
+      if (!waited) return Result<void>(waited.error());
+      if (waited->readable) LN_TRY(FeedFromSocket());
+      LN_TRY(connection_.Flush());
+    }
+    return Ok();
   }
 
   void Connect(Process process) {
@@ -70,8 +86,7 @@ class Bridge final : RemoteHandler {
            .events = static_cast<short>(input_.empty() ? 0 : POLLOUT),
            .revents = 0},
           {.fd = process_.ended.get(), .events = POLLIN, .revents = 0}};
-      const auto waited = LN_TRY(
-          connection_.Wait(wait, input_.size() < kMaxInput, steady_clock::now() + kIdleTime));
+      const auto waited = LN_TRY(connection_.Wait(wait, input_.size() < kMaxInput, IdleDeadline()));
       if (waited.readable) LN_TRY(FeedFromSocket());
       if (wait[0].revents != 0) Pull(process_.out, Channel::kStdout);
       if (wait[1].revents != 0) Pull(process_.err, Channel::kStderr);
@@ -89,12 +104,12 @@ class Bridge final : RemoteHandler {
     while (process_.out || process_.err) {
       LN_TRY(connection_.Flush());
       const bool write = !connection_.congested();
-      if (write && last_round && rest[0] + rest[1] == 0) return Ok();
+      if (write && last_round && rest[0] + rest[1] == 0) return Ok();  // nothing is spliced either
       std::vector<pollfd> wait = {
           {.fd = write ? process_.out.get() : -1, .events = POLLIN, .revents = 0},
           {.fd = write ? process_.err.get() : -1, .events = POLLIN, .revents = 0}};
-      const auto waited = connection_.Wait(
-          wait, true, last_round || !write ? steady_clock::now() + kIdleTime : soon);
+      const auto waited =
+          connection_.Wait(wait, true, last_round || !write ? IdleDeadline() : soon);
       if (!waited && !waited.error().Is(Code::kDeadlineExceeded))
         return Result<void>(waited.error());
       if (!waited && (last_round || !write)) return Result<void>(waited.error());
@@ -113,9 +128,10 @@ class Bridge final : RemoteHandler {
 
   void Finish(const StreamStatus& status) {
     remote_.Finish(status, connection_.out());
-    connection_.Finish();
+    connection_.Finish(Connection::Goodbye::kWait);
   }
 
+  const winsize& size() const { return size_; }
   bool fell_behind() const { return fell_behind_; }
   bool output_ended() const { return !process_.out && !process_.err; }
   // Reads what an attachment's control says. True: it has ended.
@@ -129,6 +145,8 @@ class Bridge final : RemoteHandler {
   void Disconnect() { process_ = Process{}; }
 
  private:
+  Deadline IdleDeadline() const { return steady_clock::now() + connection_.times().idle; }
+
   // --------------------------------------------------------------------------------------------
   // from the client
 
@@ -145,8 +163,9 @@ class Bridge final : RemoteHandler {
 
   void OnStdin(std::string_view data) override {
     if (input_ended_ || input_dropped_) return;
-    input_.append(data);
     PushInput();
+    if (input_.empty() && process_.input) data.remove_prefix(WriteInput(data));
+    if (!input_dropped_) input_.append(data);
   }
   void OnStdinEnd() override {
     input_ended_ = true;
@@ -183,21 +202,28 @@ class Bridge final : RemoteHandler {
       if (connected()) input_.clear();
       return;
     }
-    std::size_t written = 0;
-    while (written < input_.size()) {
-      const ssize_t size =
-          write(process_.input.get(), input_.data() + written, input_.size() - written);
-      if (size < 0 && errno == EINTR) continue;
-      if (size < 0 && errno == EAGAIN) break;
-      if (size < 0) return DropInput();
-      written += static_cast<std::size_t>(size);
-    }
-    input_.erase(0, written);
+    input_.erase(0, WriteInput(input_));
     if (input_.empty() && input_.capacity() > kReadBytes) std::string().swap(input_);
     if (!input_.empty() || !input_ended_) return;
     if (process_.control) (void)shutdown(process_.control.get(), SHUT_WR);
     // A terminal has no end of input; it is kept for its size.
     if (!process_.terminal) process_.input.Reset();
+  }
+  // How much of it the process took; where it takes none any more, input is dropped.
+  std::size_t WriteInput(std::string_view data) {
+    std::size_t written = 0;
+    while (written < data.size()) {
+      const ssize_t size =
+          write(process_.input.get(), data.data() + written, data.size() - written);
+      if (size < 0 && errno == EINTR) continue;
+      if (size < 0 && errno == EAGAIN) break;
+      if (size < 0) {
+        DropInput();
+        return 0;
+      }
+      written += static_cast<std::size_t>(size);
+    }
+    return written;
   }
   void DropInput() {
     input_.clear();
@@ -215,6 +241,8 @@ class Bridge final : RemoteHandler {
 
   // One read. The bytes that came; at the end the descriptor is closed.
   std::size_t Pull(UniqueFd& from, Channel channel) {
+    if (connection_.congested()) return 0;  // the other stream was first
+    if (const std::size_t size = SpliceFrom(from, channel); size > 0) return size;
     if (buffer_.empty()) buffer_.resize(kReadBytes);
     const ssize_t size = read(from.get(), buffer_.data(), buffer_.size());
     if (size < 0 && (errno == EAGAIN || errno == EINTR)) return 0;
@@ -226,6 +254,16 @@ class Bridge final : RemoteHandler {
     if (static_cast<std::size_t>(size) < kReadBytes / 4)
       std::vector<char>().swap(buffer_);  // idle streams hold no memory
     return static_cast<std::size_t>(size);
+  }
+  // Where much is waiting in a pipe it goes to the client without passing through here.
+  std::size_t SpliceFrom(const UniqueFd& from, Channel channel) {
+    if (process_.terminal || !connection_.plain()) return 0;
+    const std::size_t size = std::min(Waiting(from), kMaxSplice);
+    if (size < kMinSplice || !remote_.WriteHead(channel, size, connection_.out())) return 0;
+    connection_.Splice(from, size);
+    // An exec that is faster than we are: with more room both do more at a time.
+    if (size >= kUsualPipe && !process_.control) (void)fcntl(from.get(), F_SETPIPE_SZ, kLargePipe);
+    return size;
   }
   static void Count(std::size_t& rest, std::size_t came) { rest -= std::min(rest, came); }
   static std::size_t Waiting(const UniqueFd& fd) {
@@ -270,7 +308,8 @@ struct Started {
   Process process;
 };
 
-Result<Started> StartExec(const StreamRequest& request, pods::PodManager& pods) {
+Result<Started> StartExec(const StreamRequest& request, const winsize& size,
+                          pods::StreamTargets& pods) {
   Pipe in, out, err;
   if (!request.tty) {
     if (request.stdin_open) in = LN_TRY(MakePipe(Direction::kToProcess));
@@ -280,6 +319,8 @@ Result<Started> StartExec(const StreamRequest& request, pods::PodManager& pods) 
   Started started;
   started.session = LN_TRY(pods.Exec(request.id, {.command = request.command,
                                                   .terminal = request.tty,
+                                                  .rows = size.ws_row,
+                                                  .columns = size.ws_col,
                                                   .stdin_fd = in.theirs,
                                                   .stdout_fd = out.theirs,
                                                   .stderr_fd = err.theirs}));
@@ -308,10 +349,11 @@ StreamStatus StatusOf(const Result<std::optional<runtime::ExecResult>>& result) 
 // The client has gone, or the daemon ends: input, output and terminal have been closed.
 void AbandonExec(Connection& connection, runtime::ExecSession& session,
                  const StreamRequest& request, const Error& why) {
+  connection.HangUp();
   if (!request.tty && !request.stdin_open)
     return;  // it was nobody's to speak with: it runs on, as it would elsewhere
   std::vector<pollfd> wait = {{.fd = session.ended().get(), .events = POLLIN, .revents = 0}};
-  if (!why.Is(Code::kCancelled)) (void)connection.WaitOthers(wait, kOrphanTime);
+  if (!why.Is(Code::kCancelled)) (void)connection.WaitOthers(wait, connection.times().orphan);
   const auto end = session.Poll();
   if (end && !*end) session.Kill();
 }
@@ -319,10 +361,11 @@ void AbandonExec(Connection& connection, runtime::ExecSession& session,
 }  // namespace
 
 Result<StreamStatus> RunExec(Connection& connection, Remote& remote, const StreamRequest& request,
-                             pods::PodManager& pods, std::string early) {
+                             pods::StreamTargets& pods, std::string early) {
   Bridge bridge(connection, remote);
   LN_TRY_CTX(bridge.AwaitStreams(std::move(early)), "before its start");
-  auto started = StartExec(request, pods);
+  if (request.tty) LN_TRY_CTX(bridge.AwaitSize(), "before its start");
+  auto started = StartExec(request, bridge.size(), pods);
   if (!started) {
     StreamStatus status{StreamStatus::Kind::kFailure, 0,
                         "error executing command in container: " + started.error().message()};
@@ -343,7 +386,7 @@ Result<StreamStatus> RunExec(Connection& connection, Remote& remote, const Strea
 }
 
 Result<StreamStatus> RunAttach(Connection& connection, Remote& remote, const StreamRequest& request,
-                               pods::PodManager& pods, std::string early) {
+                               pods::StreamTargets& pods, std::string early) {
   Bridge bridge(connection, remote);
   LN_TRY_CTX(bridge.AwaitStreams(std::move(early)), "before its start");
   auto attached = pods.Attach(request.id, {.stdin_open = request.stdin_open,

@@ -1,7 +1,7 @@
 // Exec and attach: between a client and a process, until one of them ends.
 #pragma once
 
-#include "linnet/pods/pod_manager.h"
+#include "linnet/pods/stream_targets.h"
 
 #include "connection.h"
 #include "remote.h"
@@ -11,8 +11,8 @@ namespace linnet::cri::streaming {
 // Both return when everything was said, or the client has gone. Errors are for the log: the client
 // was told what it can be. `early`: what came behind the head of the request.
 Result<StreamStatus> RunExec(Connection& connection, Remote& remote, const StreamRequest& request,
-                             pods::PodManager& pods, std::string early);
+                             pods::StreamTargets& pods, std::string early);
 Result<StreamStatus> RunAttach(Connection& connection, Remote& remote, const StreamRequest& request,
-                               pods::PodManager& pods, std::string early);
+                               pods::StreamTargets& pods, std::string early);
 
 }  // namespace linnet::cri::streaming

@@ -1,11 +1,14 @@
 #include "port_forward.h"
 
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
 #include <algorithm>
+#include <array>
 #include <cerrno>
 #include <list>
 
@@ -23,6 +26,7 @@ constexpr std::size_t kMaxPairs = 512;
 // Waiting for pods to take it, of all pairs: beyond, the client has to wait. SPDY's streams cannot
 // be held back one by one.
 constexpr std::size_t kMaxWaiting = 8U << 20;
+constexpr int kMinSplice = 16384, kRelayBytes = 1 << 20;
 constexpr auto kConnectTime = std::chrono::seconds(30);
 constexpr auto kLinger = std::chrono::seconds(1);  // for what a client that has gone had sent
 
@@ -35,7 +39,7 @@ struct Pair {
   Family family = Family::kV4;
   bool connecting = false, data_seen = false;
   bool client_ended = false, shut = false;  // no more from the client; told to the pod
-  bool pod_ended = false;
+  bool pod_ended = false, served = false;
   std::string to_pod, first_refusal;
   std::size_t sent = 0;
   Deadline deadline = Deadline::max();  // for the second stream, or for the connection
@@ -65,7 +69,7 @@ int ConnectTo(FdRef socket, Family family, std::uint16_t port) {
 class Forwarder final : SpdyHandler, WebSocketHandler {
  public:
   Forwarder(Connection& connection, Framing framing, const std::string& pod_id,
-            pods::PodManager& pods)
+            pods::StreamTargets& pods)
       : connection_(connection), framing_(framing), pod_id_(pod_id), pods_(pods) {}
 
   Result<void> Run(std::string early) {
@@ -87,7 +91,8 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
     const bool room = !connection_.congested();
     std::vector<pollfd> wait;
     std::vector<Pair*> waiting;
-    Deadline deadline = steady_clock::now() + kIdleTime;
+    const Deadline idle = steady_clock::now() + connection_.times().idle;
+    Deadline deadline = idle;
     std::size_t total = 0;
     for (Pair& pair : pairs_) {
       total += pair.waiting();
@@ -103,13 +108,18 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
     }
     const auto waited = connection_.Wait(wait, total < kMaxWaiting, deadline);
     if (!waited && !waited.error().Is(Code::kDeadlineExceeded)) return Result<void>(waited.error());
-    if (!waited && pairs_.empty()) return Result<void>(waited.error());
+    if (!waited && steady_clock::now() >= idle) return Result<void>(waited.error());
     for (std::size_t i = 0; i < wait.size(); ++i) {
       if (wait[i].revents == 0) continue;
       if (waiting[i]->connecting)
         OnConnected(*waiting[i]);
       else
-        OnReady(*waiting[i], wait[i].revents, room);
+        OnReady(*waiting[i], wait[i].revents);
+    }
+    // Who had room goes behind the others.
+    for (auto it = pairs_.begin(), end = pairs_.end(); it != end;) {
+      const auto pair = it++;
+      if (std::exchange(pair->served, false)) pairs_.splice(pairs_.end(), pairs_, pair);
     }
     if (waited && waited->readable) {
       received_.clear();
@@ -171,7 +181,7 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
       pair = &pairs_.emplace_back();
       pair->request = request;
       pair->port = *port;
-      pair->deadline = steady_clock::now() + kStreamCreationTime;
+      pair->deadline = steady_clock::now() + connection_.times().creation;
     }
     if (pair->port != *port || (is_error ? pair->error_stream : pair->data_stream) != 0 ||
         (is_data && pair->data_seen)) {
@@ -194,9 +204,14 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
     Pair* pair = FindBy([&](const Pair& p) { return p.data_stream == id; });
     if (pair == nullptr || pair->client_ended)
       return Ok();  // of an error stream, or of one that is over
+    const bool open = pair->socket && !pair->connecting;
+    if (open && pair->waiting() == 0 && !piece.empty()) {
+      const ssize_t size = send(pair->socket.get(), piece.data(), piece.size(), MSG_NOSIGNAL);
+      if (size > 0) piece.remove_prefix(static_cast<std::size_t>(size));
+    }
     pair->to_pod.append(piece);
     pair->client_ended = fin;
-    if (pair->socket && !pair->connecting) PushToPod(*pair);
+    if (open) PushToPod(*pair);
     return Ok();
   }
   Result<void> OnReset(std::uint32_t id) override {
@@ -249,10 +264,12 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
     pair.deadline = Deadline::max();
     PushToPod(pair);
   }
-  void OnReady(Pair& pair, short events, bool room) {
+  void OnReady(Pair& pair, short events) {
     if (pair.waiting() > 0) PushToPod(pair);
-    if (!pair.socket || !room || pair.pod_ended || (events & (POLLIN | POLLHUP | POLLERR)) == 0)
-      return;
+    if (!pair.socket || pair.pod_ended || (events & (POLLIN | POLLHUP | POLLERR)) == 0) return;
+    if (connection_.congested() || frames_.size() > kReadBytes) return;  // others were first
+    pair.served = true;
+    if (SpliceFrom(pair)) return;
     if (buffer_.empty()) buffer_.resize(kReadBytes);
     const ssize_t size = recv(pair.socket.get(), buffer_.data(), buffer_.size(), 0);
     if (size < 0 && (errno == EAGAIN || errno == EINTR)) return;
@@ -263,6 +280,28 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
     pair.pod_ended = true;
     SpdyEncoder::Data(out(), pair.data_stream, "", true);
     if (pair.client_ended && pair.waiting() == 0) End(pair, "");
+  }
+  // Where much is waiting it goes to the client without passing through here. False: it does not.
+  bool SpliceFrom(const Pair& pair) {
+    int waiting = 0;
+    if (framing_ != Framing::kPlain || !connection_.plain() ||
+        ioctl(pair.socket.get(), FIONREAD, &waiting) != 0 || waiting < kMinSplice)
+      return false;
+    if (!relay_[0] && !MakeRelay()) return false;
+    const ssize_t moved = splice(pair.socket.get(), nullptr, relay_[1].get(), nullptr,
+                                 static_cast<std::size_t>(std::min(waiting, kRelayBytes)),
+                                 SPLICE_F_MOVE | SPLICE_F_NONBLOCK);
+    if (moved <= 0) return false;
+    SpdyEncoder::DataHead(out(), pair.data_stream, static_cast<std::size_t>(moved), false);
+    connection_.Splice(relay_[0], static_cast<std::size_t>(moved));
+    return true;
+  }
+  bool MakeRelay() {
+    std::array<int, 2> fds{};
+    if (pipe2(fds.data(), O_CLOEXEC | O_NONBLOCK) != 0) return false;
+    for (std::size_t i = 0; i < fds.size(); ++i) relay_[i] = UniqueFd(fds[i]);
+    (void)fcntl(fds[0], F_SETPIPE_SZ, kRelayBytes);  // refused: the usual size
+    return true;
   }
   void PushToPod(Pair& pair) {
     while (pair.waiting() > 0) {
@@ -331,19 +370,20 @@ class Forwarder final : SpdyHandler, WebSocketHandler {
   Connection& connection_;
   const Framing framing_;
   const std::string& pod_id_;
-  pods::PodManager& pods_;
+  pods::StreamTargets& pods_;
   SpdyDecoder spdy_;
   SpdyEncoder encoder_;
   WebSocketDecoder web_socket_;
   std::string frames_, received_;
   std::vector<char> buffer_;
-  std::list<Pair> pairs_;  // each has an address that stays
+  std::array<UniqueFd, 2> relay_;  // a pipe, empty but while it is spliced
+  std::list<Pair> pairs_;          // each has an address that stays
 };
 
 }  // namespace
 
 Result<void> RunPortForward(Connection& connection, Framing framing, const std::string& pod_id,
-                            pods::PodManager& pods, std::string early) {
+                            pods::StreamTargets& pods, std::string early) {
   Forwarder forwarder(connection, framing, pod_id, pods);
   return forwarder.Run(std::move(early));
 }

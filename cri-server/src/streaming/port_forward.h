@@ -1,7 +1,7 @@
 // Port-forward: many pairs of streams over one connection, each to a port inside a pod's network.
 #pragma once
 
-#include "linnet/pods/pod_manager.h"
+#include "linnet/pods/stream_targets.h"
 
 #include "connection.h"
 
@@ -14,6 +14,6 @@ enum class Framing : std::uint8_t {
 
 // Returns when the client has gone. `early`: what came behind the head of the request.
 Result<void> RunPortForward(Connection& connection, Framing framing, const std::string& pod_id,
-                            pods::PodManager& pods, std::string early);
+                            pods::StreamTargets& pods, std::string early);
 
 }  // namespace linnet::cri::streaming

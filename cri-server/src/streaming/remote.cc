@@ -50,6 +50,11 @@ class SpdyRemote final : public Remote, SpdyHandler {
     if (const std::uint32_t id = ids_[Index(channel)]; id != 0)
       SpdyEncoder::Data(out, id, data, false);
   }
+  bool WriteHead(Channel channel, std::size_t size, std::string& out) override {
+    const std::uint32_t id = ids_[Index(channel)];
+    if (id != 0) SpdyEncoder::DataHead(out, id, size, false);
+    return id != 0;
+  }
   void Finish(const StreamStatus& status, std::string& out) override {
     for (const Channel channel : {Channel::kStdout, Channel::kStderr}) {
       if (const std::uint32_t id = ids_[Index(channel)]; id != 0)
@@ -127,11 +132,14 @@ class WebSocketRemote final : public Remote, WebSocketHandler {
   }
   bool ready() const override { return true; }
   void Write(Channel channel, std::string_view data, std::string& out) override {
-    if (channel == Channel::kStdout && !stdout_open_) return;
-    if (channel == Channel::kStderr && !stderr_open_) return;
-    AppendWebSocketHead(out, WebSocketOp::kBinary, data.size() + 1);
+    if (WriteHead(channel, data.size(), out)) out += data;
+  }
+  bool WriteHead(Channel channel, std::size_t size, std::string& out) override {
+    if (channel == Channel::kStdout && !stdout_open_) return false;
+    if (channel == Channel::kStderr && !stderr_open_) return false;
+    AppendWebSocketHead(out, WebSocketOp::kBinary, size + 1);
     out.push_back(static_cast<char>(channel));
-    out += data;
+    return true;
   }
   void Finish(const StreamStatus& status, std::string& out) override {
     const std::string text = FormatStatus(status, version_);

@@ -48,6 +48,9 @@ class Remote {
   // All streams that were asked for are there.
   virtual bool ready() const = 0;
   virtual void Write(Channel channel, std::string_view data, std::string& out) = 0;
+  // What has to stand before `size` (< 2^24) bytes of output that are sent without passing here.
+  // False: nobody wants them.
+  virtual bool WriteHead(Channel channel, std::size_t size, std::string& out) = 0;
   // Ends output, says how it went, and with that everything.
   virtual void Finish(const StreamStatus& status, std::string& out) = 0;
 };

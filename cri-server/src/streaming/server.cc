@@ -10,6 +10,7 @@
 
 #include <array>
 #include <cerrno>
+#include <iterator>
 #include <system_error>
 
 #include "linnet/base/ip.h"
@@ -27,7 +28,10 @@ namespace {
 using std::chrono::steady_clock;
 
 constexpr std::size_t kMaxConnections = 2048;
-constexpr auto kHeadTime = std::chrono::seconds(10);
+constexpr std::size_t kMaxStrangers = 256;
+// Of a connection on which nothing is said: a client whose machine has gone is noticed after two
+// minutes.
+constexpr int kKeepIdle = 60, kKeepInterval = 15, kKeepCount = 4;  // seconds, probes
 constexpr const char* kPortForwardProtocol = "portforward.k8s.io";
 constexpr const char* kTunnelProtocol = "SPDY/3.1+portforward.k8s.io";
 
@@ -53,7 +57,7 @@ struct Listener {
   std::string url;
 };
 
-Result<Listener> Listen(const std::string& address) {
+Result<Listener> Listen(const std::string& address, const char* scheme) {
   const Endpoint endpoint = LN_TRY(ParseEndpoint(address));
   const bool v4 = endpoint.ip.is_v4();
   Listener out;
@@ -89,13 +93,12 @@ Result<Listener> Listen(const std::string& address) {
   const bool any = endpoint.ip.IsUnspecified();
   const std::string host =
       v4 ? (any ? "127.0.0.1" : endpoint.ip.str()) : "[" + (any ? "::1" : endpoint.ip.str()) + "]";
-  out.url = "http://" + host + ":" + std::to_string(port);
+  out.url = scheme + ("://" + host) + ":" + std::to_string(port);
   return out;
 }
 
 // Reads up to the empty line; what comes behind it is left in `rest`.
-Result<std::string> ReadHead(Connection& connection, std::string& rest) {
-  const Deadline deadline = steady_clock::now() + kHeadTime;
+Result<std::string> ReadHead(Connection& connection, std::string& rest, Deadline deadline) {
   std::vector<pollfd> none;
   std::string in;
   while (true) {
@@ -111,17 +114,12 @@ Result<std::string> ReadHead(Connection& connection, std::string& rest) {
   }
 }
 
-// What was agreed on, once the answer is in connection.out().
-struct Upgrade {
-  bool web_socket = false;
-  std::string protocol;
-};
-
 void Refuse(Connection& connection, int status, std::string_view text,
             const std::vector<std::string>& headers = {}) {
   connection.out() += ErrorResponse(status, text, headers);
 }
 
+// These put the answer into connection.out().
 std::optional<Upgrade> UpgradeToWebSocket(Connection& connection, const RequestHead& head,
                                           StreamRequest::Kind kind) {
   const std::string key = head.Header("sec-websocket-key");
@@ -186,7 +184,7 @@ std::optional<Upgrade> Negotiate(Connection& connection, const RequestHead& head
 }
 
 void Run(Connection& connection, const Upgrade& upgrade, const StreamRequest& request,
-         pods::PodManager& pods, std::string early) {
+         pods::StreamTargets& pods, std::string early) {
   const auto begin = steady_clock::now();
   const bool forward = request.kind == StreamRequest::Kind::kPortForward;
   Result<void> done;
@@ -219,13 +217,22 @@ void Run(Connection& connection, const Upgrade& upgrade, const StreamRequest& re
 
 }  // namespace
 
-Result<std::unique_ptr<StreamingServer>> StreamingServer::Start(const std::string& address,
-                                                                pods::PodManager& pods) {
-  Listener listener = LN_TRY_CTX(Listen(address), "streaming.address " + address);
+Result<std::unique_ptr<StreamingServer>> StreamingServer::Start(const ServerOptions& options,
+                                                                pods::StreamTargets& pods) {
+  std::unique_ptr<TlsSource> tls;
+  if (options.tls.certificate.empty() != options.tls.key.empty())
+    return InvalidArgument("streaming: tls_cert_file and tls_key_file belong together");
+  if (options.tls.certificate.empty() && !options.tls.client_ca.empty())
+    return InvalidArgument("streaming.tls_client_ca_file: only with tls_cert_file");
+  if (!options.tls.certificate.empty())
+    tls = LN_TRY_CTX(TlsSource::Load(options.tls), "streaming.tls_cert_file");
+  Listener listener = LN_TRY_CTX(Listen(options.address, tls ? "https" : "http"),
+                                 "streaming.address " + options.address);
   UniqueFd stop(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK));
   if (!stop) return Error::FromErrno(errno, "eventfd");
-  std::unique_ptr<StreamingServer> out(new StreamingServer(
-      std::move(listener.socket), std::move(stop), std::move(listener.url), pods));
+  std::unique_ptr<StreamingServer> out(new StreamingServer(std::move(listener.socket),
+                                                           std::move(stop), std::move(listener.url),
+                                                           std::move(tls), options.times, pods));
   StreamingServer* server = out.get();
   try {
     out->acceptor_ = std::thread([server] { server->Accept(); });
@@ -236,10 +243,13 @@ Result<std::unique_ptr<StreamingServer>> StreamingServer::Start(const std::strin
 }
 
 StreamingServer::StreamingServer(UniqueFd listener, UniqueFd stop, std::string url,
-                                 pods::PodManager& pods)
+                                 std::unique_ptr<TlsSource> tls, Times times,
+                                 pods::StreamTargets& pods)
     : listener_(std::move(listener)),
       stop_(std::move(stop)),
       url_(std::move(url)),
+      tls_(std::move(tls)),
+      times_(times),
       pods_(pods),
       tickets_(url_) {}
 
@@ -269,23 +279,39 @@ void StreamingServer::Accept() {
         (void)poll(&wait[1], 1, 100);  // until somebody closes something
       continue;
     }
-    const int one = 1;
-    (void)setsockopt(socket.get(), IPPROTO_TCP, TCP_NODELAY, &one, sizeof one);
-    (void)setsockopt(socket.get(), SOL_SOCKET, SO_KEEPALIVE, &one, sizeof one);
-    MutexLock lock(mu_);
-    if (live_.size() >= kMaxConnections) continue;  // closed unheard
-    const auto self = live_.emplace(live_.end());
-    try {
-      *self =
-          std::thread([this, self, connection = Connection(std::move(socket), stop_)]() mutable {
-            (void)pthread_setname_np(pthread_self(), "stream");
-            Serve(connection);
-            { const Connection gone = std::move(connection); }
-            Finished(self);
-          });
-    } catch (const std::system_error&) {
-      live_.erase(self);
-    }
+    Start(std::move(socket));
+  }
+}
+
+void StreamingServer::Start(UniqueFd socket) {
+  const auto set = [&socket](int level, int name, int value) {
+    (void)setsockopt(socket.get(), level, name, &value, sizeof value);
+  };
+  set(IPPROTO_TCP, TCP_NODELAY, 1);
+  set(SOL_SOCKET, SO_KEEPALIVE, 1);
+  set(IPPROTO_TCP, TCP_KEEPIDLE, kKeepIdle);
+  set(IPPROTO_TCP, TCP_KEEPINTVL, kKeepInterval);
+  set(IPPROTO_TCP, TCP_KEEPCNT, kKeepCount);
+  MutexLock lock(mu_);
+  if (live_.size() >= kMaxConnections) return;  // closed unheard
+  // Its thread sees the hang-up and takes it off the list. Those before it were told already.
+  if (strangers_.size() >= kMaxStrangers) {
+    const auto nth = static_cast<std::ptrdiff_t>(strangers_.size() - kMaxStrangers);
+    (void)shutdown(std::next(strangers_.begin(), nth)->get(), SHUT_RDWR);
+  }
+  const auto self = live_.emplace(live_.end());
+  const auto stranger = strangers_.insert(strangers_.end(), socket);
+  try {
+    *self = std::thread([this, self, stranger,
+                         connection = Connection(std::move(socket), stop_, times_)]() mutable {
+      (void)pthread_setname_np(pthread_self(), "stream");
+      Serve(connection, stranger);
+      { const Connection gone = std::move(connection); }
+      Finished(self);
+    });
+  } catch (const std::system_error&) {
+    live_.erase(self);
+    strangers_.erase(stranger);
   }
 }
 
@@ -301,31 +327,55 @@ void StreamingServer::Finished(Threads::iterator self) {
   idle_.NotifyAll();
 }
 
-void StreamingServer::Serve(Connection& connection) {
-  std::string rest;
-  auto text = ReadHead(connection, rest);
+// What it wants, once it has said so and shown that it may; else it was told what is wrong.
+std::optional<StreamRequest> StreamingServer::Introduce(Connection& connection, std::string& rest,
+                                                        Upgrade& upgrade) {
+  const Deadline deadline = steady_clock::now() + times_.introduction;
+  if (tls_) {
+    auto session = tls_->Accept(connection.socket());
+    Result<void> started = session ? connection.StartTls(*std::move(session), deadline)
+                                   : Result<void>(std::move(session).error());
+    if (!started) {
+      log::Debug("stream refused", {{"err", started.error()}});
+      return std::nullopt;
+    }
+  }
+  auto text = ReadHead(connection, rest, deadline);
   if (!text) {
     if (text.error().Is(Code::kResourceExhausted)) Refuse(connection, 431, text.error().message());
     if (text.error().Is(Code::kDeadlineExceeded)) Refuse(connection, 408, "no request came");
-    return connection.Finish();
+    return std::nullopt;
   }
   const auto head = ParseRequestHead(*text);
   if (!head) {
     Refuse(connection, 400, head.error().message());
-    return connection.Finish();
+    return std::nullopt;
   }
   if (head->method != "GET" && head->method != "POST") {
     Refuse(connection, 405, "GET or POST");
-    return connection.Finish();
+    return std::nullopt;
   }
-  const auto request = tickets_.Redeem(head->path);
+  auto request = tickets_.Redeem(head->path);
   if (!request) {
     Refuse(connection, 404, request.error().message());
-    return connection.Finish();
+    return std::nullopt;
   }
-  const auto upgrade = Negotiate(connection, *head, request->kind);
-  if (!upgrade) return connection.Finish();
-  Run(connection, *upgrade, *request, pods_, std::move(rest));
+  auto agreed = Negotiate(connection, *head, request->kind);
+  if (!agreed) return std::nullopt;
+  upgrade = *std::move(agreed);
+  return *std::move(request);
+}
+
+void StreamingServer::Serve(Connection& connection, Strangers::iterator stranger) {
+  std::string rest;
+  Upgrade upgrade;
+  const auto request = Introduce(connection, rest, upgrade);
+  if (!request) connection.Finish(Connection::Goodbye::kHangUp);
+  {
+    MutexLock lock(mu_);
+    strangers_.erase(stranger);
+  }
+  if (request) Run(connection, upgrade, *request, pods_, std::move(rest));
 }
 
 }  // namespace linnet::cri::streaming

@@ -11,8 +11,8 @@ namespace linnet::cri::streaming {
 namespace {
 
 constexpr std::uint32_t kMaxControlBytes = 64U << 10;
-constexpr std::size_t kMaxHeaderBytes = 128U << 10;  // uncompressed, of one stream
-constexpr std::uint32_t kMaxHeaders = 256;
+constexpr std::size_t kMaxHeaderBytes = 16U << 10;  // uncompressed, of one stream
+constexpr std::uint32_t kMaxHeaders = 64;
 constexpr std::uint8_t kFin = 1;
 
 enum Type : std::uint16_t {

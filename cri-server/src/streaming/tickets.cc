@@ -5,6 +5,8 @@
 #include <array>
 #include <cerrno>
 
+#include <openssl/crypto.h>
+
 #include "linnet/base/text.h"
 
 namespace linnet::cri::streaming {
@@ -58,7 +60,13 @@ Result<std::string> Tickets::Issue(StreamRequest request) {
 Result<StreamRequest> Tickets::Redeem(std::string_view path) {
   MutexLock lock(mu_);
   DropExpired();
-  const auto it = pending_.find(std::string(path));
+  // All are compared, and whole: how long it takes says nothing about them.
+  auto it = pending_.end();
+  for (auto at = pending_.begin(); at != pending_.end(); ++at) {
+    if (at->first.size() == path.size() &&
+        CRYPTO_memcmp(at->first.data(), path.data(), path.size()) == 0)
+      it = at;
+  }
   if (it == pending_.end())
     return NotFound("no such stream: its URL was used, or is older than a minute");
   StreamRequest out = std::move(it->second.request);

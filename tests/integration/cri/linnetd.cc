@@ -115,12 +115,12 @@ Result<RunResult> RunProgram(const std::string& path, const std::vector<std::str
 }
 
 Result<void> ImportBusybox(const Linnetd& daemon, const std::string& scratch) {
-  const std::string script = "set -e; mkdir -p " + scratch + "/rootfs/bin " + scratch +
-                             "/rootfs/etc; cd " + scratch +
-                             "/rootfs; cp \"$(command -v busybox)\" bin/busybox; for a in sh sleep "
-                             "true echo cat ls; do ln -sf busybox "
-                             "bin/$a; done; echo root:x:0:0::/:/bin/sh >etc/passwd; echo root:x:0: "
-                             ">etc/group; tar -cf ../image.tar .";
+  const std::string script =
+      "set -e; mkdir -p " + scratch + "/rootfs/bin " + scratch + "/rootfs/etc; cd " + scratch +
+      "/rootfs; cp \"$(command -v busybox)\" bin/busybox; for a in sh sleep "
+      "true echo cat ls; do ln -sf busybox "
+      "bin/$a; done; printf 'root:x:0:0::/:/bin/sh\\nuser:x:1000:100::/:/bin/sh\\n' "
+      ">etc/passwd; printf 'root:x:0:\\nstaff:x:4242:user\\n' >etc/group; tar -cf ../image.tar .";
   const RunResult made = LN_TRY(RunProgram("/bin/sh", {"-c", script}));
   if (made.status.code != 0) return Internal("image: " + made.err);
   const std::string tar = LN_TRY(ReadFile(scratch + "/image.tar"));

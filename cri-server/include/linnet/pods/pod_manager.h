@@ -14,21 +14,28 @@
 #include <vector>
 
 #include "linnet/base/clock.h"
-#include "linnet/base/ip.h"
 #include "linnet/base/result.h"
 #include "linnet/network/engine.h"
 #include "linnet/oci/image_store.h"
 #include "linnet/pods/stats.h"
+#include "linnet/pods/stream_targets.h"
 #include "linnet/pods/types.h"
 #include "linnet/runtime/runtime.h"
 
 namespace linnet::pods {
+
+struct DeviceOptions {
+  std::vector<std::string> cdi_dirs = {"/etc/cdi", "/var/run/cdi"};  // of rising priority
+  bool ownership_from_user =
+      false;  // devices of CRI belong to the container's user, not the host's
+};
 
 struct PodManagerOptions {
   std::string root;  // <root>/pods/<pod>/…
   std::string state_dir;
   std::string cgroup_root;                                 // "/linnet[-<instance>]"
   std::vector<std::string> runtime_handlers = {"linnet"};  // besides ""
+  DeviceOptions devices = {};
 };
 
 struct Caller {
@@ -43,15 +50,7 @@ struct ExecSyncResult {
   std::string out, err;
 };
 
-// A process to speak with. Streams are lent: pipes whose other ends the caller keeps; none with a
-// terminal.
-struct ExecRequest {
-  std::vector<std::string> command;
-  bool terminal = false;
-  FdRef stdin_fd{-1}, stdout_fd{-1}, stderr_fd{-1};
-};
-
-class PodManager {
+class PodManager : public StreamTargets {
  public:
   // `images`, `network` must outlive the manager. The runtime is made by it (it owns the runtime's
   // events).
@@ -59,8 +58,6 @@ class PodManager {
                                                     const runtime::RuntimeOptions& runtime_options,
                                                     network::Engine& network,
                                                     oci::ImageStore& images);
-  virtual ~PodManager() = default;
-
   // Reads the records, adopts what runs, finishes or undoes the rest. Call once, before serving.
   virtual Result<void> Recover() = 0;
 
@@ -88,15 +85,6 @@ class PodManager {
   virtual Result<ExecSyncResult> ExecSync(const std::string& id,
                                           const std::vector<std::string>& command,
                                           std::chrono::seconds timeout, const Caller& caller) = 0;
-
-  // Errors of both: kNotFound, kFailedPrecondition not running.
-  virtual Result<std::unique_ptr<runtime::ExecSession>> Exec(const std::string& id,
-                                                             const ExecRequest& request) = 0;
-  virtual Result<runtime::Attachment> Attach(const std::string& id,
-                                             const runtime::AttachSpec& spec) = 0;
-  // A TCP socket inside the pod's network (or the node's, where the pod uses that), not connected,
-  // non-blocking.
-  virtual Result<UniqueFd> OpenSocket(const std::string& pod_id, Family family) = 0;
 
   // What is used now. The lists hold what runs (of `filter.state` nothing is asked); what goes
   // meanwhile is left out.
