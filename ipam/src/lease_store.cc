@@ -358,6 +358,17 @@ Result<std::size_t> LeaseStore::Sweep(const std::function<bool(const LeaseKey&)>
   return count;
 }
 
+Result<std::vector<LeaseStore::Holder>> LeaseStore::List(Deadline deadline) {
+  MutexLock lock(mu_);
+  std::vector<Holder> out;
+  auto locked = OpenLocked(Missing::kFail, deadline);
+  if (!locked && locked.error().IsErrno(ENOENT)) return out;
+  if (!locked) return std::move(locked).error();
+  LN_TRY(ReadDirectory(**locked));
+  for (const auto& [address, owner] : owner_of_) out.push_back({address, ParseOwner(owner)});
+  return out;
+}
+
 Result<std::uint64_t> LeaseStore::Free(const RangeSet& set, Deadline deadline) {
   const std::uint64_t capacity = set.Capacity();
   MutexLock lock(mu_);

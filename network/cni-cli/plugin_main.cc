@@ -183,6 +183,9 @@ Result<std::string> Run(std::string_view type, const std::string& name,
   const Environment environment = LN_TRY(ReadEnvironment(*command, io));
   const Input input = LN_TRY(ReadConf(*command, io));
   version = input.version;
+  // DEL takes away whatever it was asked for.
+  if (command->name == "ADD" || command->name == "CHECK")
+    LN_TRY(cni::CheckArgs(type, environment.args));
   const UniqueFd netns = LN_TRY(OpenPod(*command, environment, io));
 
   const std::string instance = io.env("LINNET_INSTANCE").value_or("");

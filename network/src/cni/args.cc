@@ -42,6 +42,33 @@ Result<Args> ParseArgs(std::string_view text) {
   return out;
 }
 
+namespace {
+
+Result<bool> Truth(const std::string& text) {
+  const std::string lower = ToLower(text);
+  if (lower == "1" || lower == "true") return true;
+  if (lower == "0" || lower == "false") return false;
+  return InvalidArgument("ARGS: error parsing value of pair \"IgnoreUnknown=" + text +
+                         "\": boolean unmarshal error: invalid input " + text);
+}
+
+}  // namespace
+
+Result<void> CheckArgs(std::string_view type, std::string_view text) {
+  constexpr std::string_view kReaders[] = {"bridge", "ptp", "host-local", "static", "tuning"};
+  constexpr std::string_view kKnown[] = {"IgnoreUnknown", "IP", "GATEWAY", "MAC"};
+  if (std::find(std::begin(kReaders), std::end(kReaders), type) == std::end(kReaders)) return Ok();
+  std::string unknown;
+  bool ignore = false;
+  for (const auto& [key, value] : LN_TRY(ParseArgs(text))) {
+    if (key == "IgnoreUnknown") ignore = LN_TRY(Truth(value));
+    if (std::find(std::begin(kKnown), std::end(kKnown), key) != std::end(kKnown)) continue;
+    unknown += (unknown.empty() ? "\"" : " \"") + key + "=" + value + "\"";
+  }
+  if (unknown.empty() || ignore) return Ok();
+  return Error(Code::kInternal, "ARGS: unknown args [" + unknown + "]");
+}
+
 std::optional<std::string> FindArg(const Args& args, std::string_view key) {
   for (auto it = args.rbegin(); it != args.rend(); ++it) {
     if (it->first == key) return it->second;

@@ -1,6 +1,9 @@
 #include "cni/conf.h"
 
+#include <sys/stat.h>
+
 #include <algorithm>
+#include <cerrno>
 #include <optional>
 
 #include "linnet/base/file.h"
@@ -143,11 +146,15 @@ bool EndsIn(std::string_view text, std::string_view end) {
 
 Result<void> AppendDirectory(const std::string& directory, NetworkConf& network) {
   auto names = ListDir(directory);
-  if (!names) return Ok();  // there mostly is none
+  if (!names && (names.error().IsErrno(ENOENT) || names.error().IsErrno(ENOTDIR)))
+    return Ok();  // there mostly is none
+  if (!names) return std::move(names).error();
   bool found = false;
   for (const std::string& name : *names) {
     if (!EndsIn(name, ".conf")) continue;
     const std::string path = JoinPath(directory, name);
+    struct stat st {};
+    if (stat(path.c_str(), &st) == 0 && S_ISDIR(st.st_mode)) continue;
     auto text = ReadFile(path, kMaxConfBytes);
     if (!text) return std::move(text).error();
     const Json document = LN_TRY_CTX(ParseJson(*text, {.max_bytes = kMaxConfBytes}), path);
@@ -156,6 +163,10 @@ Result<void> AppendDirectory(const std::string& directory, NetworkConf& network)
     found = true;
   }
   if (!found) return Ok();
+  if (network.plugins.size() > kMaxPlugins) {
+    return InvalidArgument(directory + ": more than " + std::to_string(kMaxPlugins) +
+                           " plugins in network " + network.name);
+  }
   std::vector<std::string> texts;
   for (const PluginConf& plugin : network.plugins) texts.push_back(plugin.text);
   network.text = LN_TRY(WithPlugins(network.text, texts));

@@ -7,6 +7,7 @@
 
 #include "engine/engine_impl.h"
 #include "netlink/names.h"
+#include "nft/nft_table.h"
 
 namespace linnet::network {
 namespace {
@@ -179,7 +180,11 @@ Result<Attachment> EngineImpl::Attach(const AttachRequest& request) {
     return cni::CniError(cni::ErrorCode::kInvalidNetns, "the namespace is the host's");
   const EntryPtr intent = LN_TRY(NewEntry(request));
   const auto side = SideOf(request.pod, request.netns, netns);
-  LN_TRY_CTX(Write(intents_, *intent), "attachment record");
+  if (auto written = Write(intents_, *intent); !written) {
+    (void)intents_.Remove(cni::RecordName(intent->record.network, intent->record.container_id,
+                                          intent->record.ifname));  // the write's error matters
+    return std::move(written).error().With("attachment record");
+  }
   Remember(intent);
   auto done = RunAdd(request, *intent, *side);
   if (!done) {
@@ -308,8 +313,15 @@ Result<void> EngineImpl::Detach(const PodId& pod) {
   if (retry_.Contains(pod.str())) return Ok();
   const std::vector<EntryPtr> entries = LN_TRY(EntriesOf(pod.str()));
   for (const EntryPtr& entry : entries) LN_TRY(Undo(entry, Failing::kQueue));
+  bool unrecorded = false;
+  {
+    MutexLock lock(mu_);
+    unrecorded = unrecorded_.contains(pod.str());
+  }
   // After a power loss the record may be lost, and an address file not.
-  if (entries.empty() && !recovered_) return UndoByOwner(pod.str());
+  if (entries.empty() && (!recovered_ || unrecorded)) LN_TRY(UndoByOwner(pod.str()));
+  MutexLock lock(mu_);
+  unrecorded_.erase(pod.str());
   return Ok();
 }
 
@@ -334,11 +346,19 @@ Result<void> EngineImpl::Check(const PodId& pod) {
   const std::vector<EntryPtr> entries = LN_TRY(EntriesOf(pod.str()));
   if (entries.empty() || entries.front()->record.result.empty())
     return NotFound("pod " + pod.str() + " is not attached");
-  const Entry& entry = *entries.front();
+  return CheckEntry(*entries.front());
+}
+
+Result<void> EngineImpl::CheckEntry(const Entry& entry) {
   Subject subject = SubjectOf(entry, std::chrono::steady_clock::now() + options_.plugin_timeout);
   const UniqueFd netns = LN_TRY(network::OpenNetns(entry.record.netns));
   subject.netns = netns;
-  return chain_.Check(*entry.network, subject, entry.record.result);
+  LN_TRY(chain_.Check(*entry.network, subject, entry.record.result));
+  if (entry.network->disable_check) return Ok();
+  // The plugins ask the mirror, which cannot know what others did to the kernel's tables.
+  const auto missing =
+      LN_TRY(host_->nft().Missing(OwnerText(entry.record.container_id, entry.record.ifname)));
+  return missing.empty() ? Ok() : FailedPrecondition(missing.front());
 }
 
 }  // namespace linnet::network

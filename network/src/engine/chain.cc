@@ -2,8 +2,10 @@
 
 #include <algorithm>
 
+#include "linnet/base/log.h"
 #include "linnet/base/text.h"
 
+#include "cni/args.h"
 #include "cni/version.h"
 #include "exec/plugin_delegates.h"
 #include "pod_side.h"
@@ -130,8 +132,22 @@ std::set<std::string> Chain::Foreign(const cni::NetworkConf& network) const {
   return out;
 }
 
-Result<void> Chain::FindAll(const cni::NetworkConf& network) const {
-  for (const std::string& type : Foreign(network)) LN_TRY(exec_.Find(type));
+Result<void> Chain::Validate(const cni::NetworkConf& network, Deadline deadline) const {
+  const std::string version = network.version.empty() ? "0.1.0" : network.version;
+  for (const std::string& type : Foreign(network)) {
+    LN_TRY(exec_.Find(type));
+    // Many a plugin that works does not answer properly: only a clear answer counts.
+    const auto versions = exec_.Versions(type, deadline);
+    if (!versions) {
+      log::Debug("plugin does not say its versions", {{"type", type}, {"err", versions.error()}});
+      continue;
+    }
+    if (std::find(versions->begin(), versions->end(), version) == versions->end()) {
+      return cni::CniError(cni::ErrorCode::kIncompatibleVersion,
+                           "plugin " + type + " does not support config version \"" + version +
+                               "\" (it supports " + Join(*versions, " ") + ")");
+    }
+  }
   return Ok();
 }
 
@@ -160,6 +176,8 @@ Result<ChainResult> Chain::Add(const cni::NetworkConf& network, const Subject& s
       continue;
     }
     Plugin* builtin = LN_TRY(call.Builtin(plugin.type));
+    if (auto known = cni::CheckArgs(plugin.type, subject.args); !known)
+      return InPlugin(std::move(known).error(), plugin.type, "add");
     if (prev && prev_text.empty() && call.IsForeign(plugin.ipam_type))
       prev_text = LN_TRY(cni::DumpResult(*prev, network.version));
     Json conf;

@@ -74,8 +74,8 @@ class Chain {
   // Plugin::Restore of the built-in ones, in order. The first error is returned, all are asked.
   Result<void> Restore(const cni::NetworkConf& network, const Subject& subject,
                        const std::string& result) const;
-  // Every type is built in or can be found.
-  Result<void> FindAll(const cni::NetworkConf& network) const;
+  // Every type is built in, or can be found and does not say that it lacks the network's version.
+  Result<void> Validate(const cni::NetworkConf& network, Deadline deadline) const;
 
  private:
   class Call;

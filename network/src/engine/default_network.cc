@@ -5,6 +5,7 @@
 #include <algorithm>
 #include <array>
 #include <bit>
+#include <cerrno>
 #include <charconv>
 
 #include "linnet/base/file.h"
@@ -25,9 +26,12 @@ std::uint64_t Fnv1a(std::string_view text, std::uint64_t hash) {
   return hash;
 }
 
-bool HostHasIpv6() {
+// A kernel without IPv6 has no such file. Any other failure must not leave pods without IPv6.
+Result<bool> HostHasIpv6() {
   auto text = ReadFile("/proc/sys/net/ipv6/conf/all/disable_ipv6");
-  return text && Trim(*text) == "0";
+  if (!text && text.error().IsErrno(ENOENT)) return false;
+  if (!text) return std::move(text).error();
+  return Trim(*text) == "0";
 }
 
 std::string MachineId() {
@@ -154,7 +158,7 @@ Result<std::vector<Cidr>> DefaultNetwork::Subnets() {
   }
   // IPv6 may be switched off or on between two starts: the choice stays, only its use depends on
   // it.
-  if (!HostHasIpv6())
+  if (!LN_TRY(HostHasIpv6()))
     std::erase_if(*stored, [](const Cidr& c) { return c.family() == Family::kV6; });
   return *std::move(stored);
 }

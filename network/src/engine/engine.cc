@@ -9,12 +9,12 @@
 #include "linnet/base/text.h"
 
 #include "engine/engine_impl.h"
+#include "nft/nft_table.h"
 
 namespace linnet::network {
 namespace {
 
 constexpr auto kStatusTimeout = std::chrono::seconds(5);
-constexpr auto kStatusFresh = std::chrono::seconds(5);
 
 std::string DelegateDir(const EngineOptions& options) {
   return options.linnet_cni_path.empty() ? std::string() : JoinPath(options.state_dir, "cni-bin");
@@ -55,6 +55,7 @@ Result<std::unique_ptr<Engine>> Engine::Create(const EngineOptions& options) {
 
 EngineImpl::EngineImpl(const EngineOptions& options, Parts parts)
     : options_(options),
+      status_fresh_(parts.status_fresh),
       host_(std::move(parts.host)),
       registry_(std::move(parts.plugins)),
       exec_(ToExecOptions(options)),
@@ -81,10 +82,27 @@ Result<std::unique_ptr<EngineImpl>> EngineImpl::Make(const EngineOptions& option
     log::Debug("configuration is not watched", {{"err", watcher.error()}});
   }
   engine->Reload();
+  NftTable* nft = &engine->host_->nft();
+  auto tables = NftWatcher::Create(
+      nft->name(), [nft] { return nft->PortId(); },
+      [raw = engine.get()](NftWatcher::What what) { raw->TablesChanged(what); });
+  if (tables) {
+    engine->nft_watcher_ = *std::move(tables);
+  } else {  // Status still heals
+    log::Debug("nftables are not watched", {{"err", tables.error()}});
+  }
   return engine;
 }
 
+void EngineImpl::TablesChanged(NftWatcher::What what) {
+  auto healed = what == NftWatcher::What::kOurs ? host_->nft().BuildAgain() : Ok();
+  if (healed) healed = host_->Heal();
+  log::Debug("somebody changed nftables: built again",
+             {{"err", healed ? std::string() : healed.error().message()}});
+}
+
 EngineImpl::~EngineImpl() {
+  nft_watcher_.reset();
   watcher_.reset();
   retry_.Stop();
 }
@@ -214,25 +232,24 @@ Result<void> EngineImpl::SetPodCidr(const std::string& cidrs) {
 
 // --- status
 
-EngineStatus EngineImpl::ConfiguredStatus(const Selection& selection) {
+EngineStatus EngineImpl::AskedStatus(const std::shared_ptr<const cni::NetworkConf>& network) {
   EngineStatus out;
   const auto now = std::chrono::steady_clock::now();
   {
     // kubelet asks every few seconds, and a foreign plugin's answer costs a process.
     MutexLock lock(mu_);
-    if (last_status_.network == selection.network && now - last_status_.at < kStatusFresh) {
+    if (last_status_.network == network && now - last_status_.at < status_fresh_) {
       out.ready = last_status_.error.empty();
       out.message = last_status_.error;
       return out;
     }
   }
-  const cni::NetworkConf& network = *selection.network;
-  Result<void> state = chain_.FindAll(network);
-  if (state) state = chain_.Status(network, chain_.Foreign(network), now + kStatusTimeout);
+  Result<void> state = chain_.Validate(*network, now + kStatusTimeout);
+  if (state) state = chain_.Status(*network, chain_.Foreign(*network), now + kStatusTimeout);
   out.ready = state.has_value();
   if (!state) out.message = state.error().message();
   MutexLock lock(mu_);
-  last_status_ = {selection.network, std::chrono::steady_clock::now(), out.message};
+  last_status_ = {network, std::chrono::steady_clock::now(), out.message};
   return out;
 }
 
@@ -245,14 +262,17 @@ EngineStatus EngineImpl::Status() {
   }
   EngineStatus out;
   if (selection.rules == Rules::kFile) {
-    out = ConfiguredStatus(selection);
+    out = AskedStatus(selection.network);
     out.network = selection.network->name;
     out.source = selection.network->source;
   } else if (selection.rules == Rules::kBuiltin) {
+    // Before the first pod its subnets may not be chosen yet: there is nobody to ask.
+    const auto network = default_.Known();
+    if (network) out = AskedStatus(network);
+    if (!network) out.message = default_.failure();
+    out.ready = out.message.empty();
     out.network = default_.name();
     out.source = "built-in";
-    out.message = default_.failure();
-    out.ready = out.message.empty();
   }
   if (!selection.error.empty()) {
     out.ready = false;

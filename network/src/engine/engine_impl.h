@@ -21,17 +21,20 @@
 #include "engine/record_store.h"
 #include "engine/retry_queue.h"
 #include "netns.h"
+#include "nft/nft_watcher.h"
 #include "pod_side.h"
 
 namespace linnet::network {
 
 class EngineImpl final : public Engine {
  public:
-  // Seams for tests: the plugins, and how soon a failed DEL is tried again.
+  // Seams for tests: the plugins, how soon a failed DEL is tried again, how long an answer of
+  // STATUS is good for.
   struct Parts {
     std::unique_ptr<HostNetwork> host;
     std::vector<std::unique_ptr<Plugin>> plugins;
     std::chrono::milliseconds first_retry{1000};
+    std::chrono::milliseconds status_fresh{5000};
   };
   static Result<std::unique_ptr<EngineImpl>> Make(const EngineOptions& options, Parts parts);
   ~EngineImpl() override;
@@ -45,6 +48,11 @@ class EngineImpl final : public Engine {
   std::optional<Attachment> Find(const PodId& pod) const override;
   Result<void> Check(const PodId& pod) override;
   Result<void> Recover(const std::vector<PodId>& known) override;
+  Result<std::vector<std::string>> CollectGarbage() override;
+  std::vector<PodCheck> CheckAll() override;
+  Result<NetworkView> View() override;
+  Result<std::vector<AddressView>> Addresses() override;
+  std::vector<Finding> Diagnose() override;
   EngineStatus Status() override;
   Result<void> SetPodCidr(const std::string& cidrs) override;
 
@@ -86,11 +94,22 @@ class EngineImpl final : public Engine {
 
   Result<void> RecoverFile(RecordStore::File file, const RecordStore& store,
                            const std::set<std::string>& known);
-  void CollectGarbage(const std::set<std::string>& known);
+  // Returns the first failure of a network's plugins; all networks are asked.
+  Result<void> SweepNetworks(const std::set<std::string>& known);
+  // What a sweep could take away, each in words.
+  Result<std::set<std::string>> Inventory();
   Result<void> RecoverPins(const std::set<std::string>& known);
-  EngineStatus ConfiguredStatus(const Selection& selection);
+  EngineStatus AskedStatus(const std::shared_ptr<const cni::NetworkConf>& network);
+  void TablesChanged(NftWatcher::What what);
+  Result<void> CheckEntry(const Entry& entry);
+  std::vector<EntryPtr> AllEntries() const;
+  // Findings, by subject.
+  void DiagnoseKernel(std::vector<Finding>& out);
+  void DiagnoseNetwork(std::vector<Finding>& out);
+  void DiagnoseLeftovers(std::vector<Finding>& out);
 
   const EngineOptions options_;
+  const std::chrono::milliseconds status_fresh_;
   const std::unique_ptr<HostNetwork> host_;
   const PluginRegistry registry_;
   const PluginExec exec_;
@@ -106,6 +125,9 @@ class EngineImpl final : public Engine {
   std::map<std::string, EntryPtr> entries_ LN_GUARDED_BY(mu_);  // by pod
   // Of namespaces that are handed out and not attached yet, by pod.
   std::map<std::string, std::pair<NetnsId, std::unique_ptr<PodSide>>> ready_ LN_GUARDED_BY(mu_);
+  // Pods that recovery keeps although nothing is recorded of them: what they have stays until
+  // Detach, which goes by owner.
+  std::set<std::string> unrecorded_ LN_GUARDED_BY(mu_);
   // Configurations of records, by text: most are the same.
   std::map<std::string, std::weak_ptr<const cni::NetworkConf>> parsed_ LN_GUARDED_BY(mu_);
   struct StatusMemory {
@@ -118,6 +140,7 @@ class EngineImpl final : public Engine {
 
   RetryQueue retry_;
   std::unique_ptr<DirWatcher> watcher_;
+  std::unique_ptr<NftWatcher> nft_watcher_;
 };
 
 }  // namespace linnet::network

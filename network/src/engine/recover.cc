@@ -1,6 +1,7 @@
 // Recovery: what the records and the kernel hold is compared with the pods that live.
 #include <algorithm>
 
+#include "linnet/base/file.h"
 #include "linnet/base/log.h"
 
 #include "engine/engine_impl.h"
@@ -10,6 +11,16 @@ namespace {
 
 constexpr auto kGcTimeout = std::chrono::seconds(10);
 constexpr const char* kInterface = "eth0";
+
+// What ReplaceFile leaves in `dir` when its process dies on the way: ".<name>.<number>.tmp", of
+// files whose names begin with `prefix`.
+void RemoveTemporaries(const std::string& dir, const std::string& prefix) {
+  auto names = ListDir(dir);
+  for (const std::string& name : names ? *names : std::vector<std::string>()) {
+    if (name.starts_with("." + prefix) && name.ends_with(".tmp"))
+      (void)RemoveFile(JoinPath(dir, name));  // the next start tries again
+  }
+}
 
 }  // namespace
 
@@ -56,35 +67,41 @@ Result<void> EngineImpl::RecoverFile(RecordStore::File file, const RecordStore& 
 
 // Addresses and the like that no record tells of. Valid is every attachment that has a record, ours
 // or another runtime's (the directories may be shared), and whatever lives.
-void EngineImpl::CollectGarbage(const std::set<std::string>& known) {
-  auto files = records_.All();
-  if (!files) return;
+Result<void> EngineImpl::SweepNetworks(const std::set<std::string>& known) {
+  const auto files = LN_TRY(records_.All());
+  std::vector<EntryPtr> entries = AllEntries();
   std::vector<std::shared_ptr<const cni::NetworkConf>> networks;
+  const auto add = [&](const std::shared_ptr<const cni::NetworkConf>& network) {
+    const auto same = [&](const auto& other) { return other->name == network->name; };
+    if (network && std::none_of(networks.begin(), networks.end(), same))
+      networks.push_back(network);
+  };
   {
     MutexLock lock(mu_);
-    if (selection_.network) networks.push_back(selection_.network);
+    if (selection_.network) add(selection_.network);
   }
-  auto builtin = default_.Known();
-  if (builtin) networks.push_back(std::move(builtin));
+  if (auto builtin = default_.Known()) add(builtin);
+  for (const EntryPtr& entry : entries) add(entry->network);
+  Result<void> first;
   for (const auto& network : networks) {
-    std::vector<ValidAttachment> valid;
-    for (const RecordStore::File& file : *files) {
+    std::set<std::pair<std::string, std::string>> in_use;  // container, interface
+    for (const RecordStore::File& file : files) {
       if (file.record && file.record->network == network->name)
-        valid.push_back({file.record->container_id, file.record->ifname});
+        in_use.emplace(file.record->container_id, file.record->ifname);
     }
-    for (const std::string& pod : known) valid.push_back({pod, kInterface});
-    {
-      MutexLock lock(mu_);  // also those whose DEL is tried again: their addresses stay quarantined
-      for (const auto& [pod, entry] : entries_) {
-        if (entry->record.network == network->name) valid.push_back({pod, entry->record.ifname});
-      }
+    for (const std::string& pod : known) in_use.emplace(pod, kInterface);
+    // Also those whose DEL is tried again: their addresses stay quarantined.
+    for (const EntryPtr& entry : entries) {
+      if (entry->record.network == network->name)
+        in_use.emplace(entry->record.container_id, entry->record.ifname);
     }
+    std::vector<ValidAttachment> valid;
+    for (const auto& [container, ifname] : in_use) valid.push_back({container, ifname});
     auto done = chain_.Gc(*network, chain_.Foreign(*network), valid,
                           std::chrono::steady_clock::now() + kGcTimeout);
-    if (!done)
-      log::Debug("garbage of a network not collected",
-                 {{"name", network->name}, {"err", done.error()}});
+    if (!done && first) first = std::move(done).error().With("network " + network->name);
   }
+  return first;
 }
 
 Result<void> EngineImpl::RecoverPins(const std::set<std::string>& known) {
@@ -104,6 +121,11 @@ Result<void> EngineImpl::Recover(const std::vector<PodId>& known) {
   }
   LN_TRY_CTX(exec_.cgroups().KillOthers(ids, std::chrono::steady_clock::now() + kGcTimeout),
              "foreign plugins");
+  // Ours alone: of directories that others use, too, only what has our network's name.
+  RemoveTemporaries(JoinPath(options_.state_dir, "attaching"), "");
+  RemoveTemporaries(options_.state_dir, "sysctls.");
+  RemoveTemporaries(JoinPath(options_.ipam_dir, default_.name()), "subnets.json.");
+  RemoveTemporaries(JoinPath(options_.cache_dir, "results"), default_.name() + "-");
   LN_TRY(host_->Recover(list));
   Result<void> first;
   for (const RecordStore* store : {&records_, &intents_}) {
@@ -114,8 +136,17 @@ Result<void> EngineImpl::Recover(const std::vector<PodId>& known) {
     }
   }
   LN_TRY(std::move(first));
+  {
+    MutexLock lock(mu_);
+    unrecorded_.clear();
+    for (const std::string& pod : ids) {
+      if (!entries_.contains(pod)) unrecorded_.insert(pod);
+    }
+  }
   recovered_ = true;
-  CollectGarbage(ids);
+  // What a foreign plugin cannot collect today does not keep the node from starting.
+  if (auto swept = SweepNetworks(ids); !swept)
+    log::Debug("garbage of a network not collected", {{"err", swept.error()}});
   return RecoverPins(ids);
 }
 

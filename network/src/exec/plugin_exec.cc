@@ -11,6 +11,7 @@
 #include <thread>
 
 #include "linnet/base/file.h"
+#include "linnet/base/json_view.h"
 #include "linnet/base/log.h"
 #include "linnet/base/spawn.h"
 #include "linnet/base/text.h"
@@ -134,8 +135,11 @@ Result<std::string> PluginExec::Run(const Invocation& invocation) const {
   auto run = linnet::Run(spec, invocation.input, deadline);
   // ETXTBSY: the file is just being installed.
   auto pause = std::chrono::milliseconds(10);
-  for (int i = 0; i < 6 && !run && run.error().IsErrno(ETXTBSY); ++i, pause *= 2) {
+  const Deadline patience = std::min(deadline, std::chrono::steady_clock::now() + options_.busy);
+  while (!run && run.error().IsErrno(ETXTBSY) &&
+         std::chrono::steady_clock::now() + pause <= patience) {
     std::this_thread::sleep_for(pause);
+    pause = std::min(pause * 2, std::chrono::milliseconds(500));
     run = linnet::Run(spec, invocation.input, deadline);
   }
   if (!run && run.error().Is(Code::kDeadlineExceeded)) {
@@ -146,12 +150,63 @@ Result<std::string> PluginExec::Run(const Invocation& invocation) const {
   cgroups_.Leave(group);
   if (!run) return std::move(run).error();
   if (!Trim(run->err).empty()) {
-    log::Debug("plugin wrote to stderr", {{"plugin", invocation.type},
-                                          {"name", invocation.container_id},
-                                          {"text", Shortened(run->err)}});
+    // Above debug, unlike all else here: it is the plugin that speaks, and to the operator.
+    log::Info("plugin wrote to stderr", {{"plugin", invocation.type},
+                                         {"name", invocation.container_id},
+                                         {"text", Shortened(run->err)}});
   }
   if (run->status.code != 0) return FailureOf(*run);
   return std::move(run->out);
+}
+
+namespace {
+
+// The answer to VERSION: {"cniVersion":"0.2.0","supportedVersions":[…]}. The list came with 0.3.0.
+Result<std::vector<std::string>> ParseVersions(std::string_view text) {
+  const Json document = LN_TRY_CTX(ParseJson(text), "decode version info");
+  const JsonView view(document, "$", KeyMatch::kIgnoreCase);
+  const auto version = LN_TRY(view.Optional<std::string>("cniVersion", ""));
+  if (version.empty()) return InvalidArgument("decode version info: missing field cniVersion");
+  std::vector<std::string> versions = LN_TRY(view.Strings("supportedVersions"));
+  if (!versions.empty()) return versions;
+  if (version == "0.2.0") return std::vector<std::string>{"0.1.0", "0.2.0"};
+  return InvalidArgument("decode version info: missing field supportedVersions");
+}
+
+}  // namespace
+
+Result<std::vector<std::string>> PluginExec::Versions(std::string_view type,
+                                                      Deadline deadline) const {
+  const std::string path = LN_TRY(Find(type));
+  struct stat st {};
+  if (stat(path.c_str(), &st) != 0) return Error::FromErrno(errno, "stat " + path);
+  const std::string identity = std::to_string(st.st_dev) + ":" + std::to_string(st.st_ino) + ":" +
+                               std::to_string(st.st_size) + ":" +
+                               std::to_string(st.st_mtim.tv_sec) + "." +
+                               std::to_string(st.st_mtim.tv_nsec);
+  {
+    MutexLock lock(mu_);
+    const auto known = known_.find(path);
+    if (known != known_.end() && known->second.identity == identity) return known->second.versions;
+  }
+  Invocation ask;
+  ask.command = "VERSION";
+  ask.type = type;
+  // Plugins from before VERSION look at all of these before they refuse it.
+  ask.netns_path = ask.ifname = "dummy";
+  ask.input = R"({"cniVersion":"1.1.0"})";
+  ask.group = "engine";
+  ask.deadline = deadline;
+  auto answer = Run(ask);
+  std::vector<std::string> versions = {"0.1.0"};
+  if (answer) {
+    versions = LN_TRY(ParseVersions(*answer));
+  } else if (answer.error().message() != "unknown CNI_COMMAND: VERSION") {
+    return std::move(answer).error();
+  }
+  MutexLock lock(mu_);
+  known_[path] = {identity, versions};
+  return versions;
 }
 
 }  // namespace linnet::network

@@ -203,6 +203,19 @@ Result<void> HostNetwork::RemoveLinksIf(const std::function<bool(const std::stri
   });
 }
 
+Result<std::vector<OwnedLink>> HostNetwork::OwnedLinks() {
+  std::vector<OwnedLink> out;
+  auto listed = WithRoute([&](RouteSocket& socket) -> Result<void> {
+    for (const Link& link : LN_TRY(socket.ListLinks("veth"))) {
+      if (auto owner = OwnerOfAlias(impl_->scope, link.alias))
+        out.push_back({link.name, *std::move(owner)});
+    }
+    return Ok();
+  });
+  if (!listed) return std::move(listed).error();
+  return out;
+}
+
 // --- sysctls
 
 Result<void> HostNetwork::EnableForwarding(Family family) {

@@ -34,6 +34,10 @@ struct HostNetworkOptions {
   std::string state_dir;  // remembers sysctl values it changed; empty: they are not remembered
 };
 
+struct OwnedLink {
+  std::string name, owner;  // OwnerText
+};
+
 // Thread-safe. Create() opens sockets only: nothing is made in the kernel before the first ADD that
 // needs it.
 class HostNetwork {
@@ -75,6 +79,8 @@ class HostNetwork {
   Result<void> RetireLink(const std::string& name, const std::string& owner);
   // Deletes the links whose owner (OwnerText) `gone` wants gone.
   Result<void> RemoveLinksIf(const std::function<bool(const std::string& owner)>& gone);
+  // The host ends of this instance's pods.
+  Result<std::vector<OwnedLink>> OwnedLinks();
   // ifalias of a link: says whose it is.
   std::string LinkAliasFor(const std::string& owner) const;
   // A new link of this name is to be made: what is left of an earlier one (a repeated ADD) is

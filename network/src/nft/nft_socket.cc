@@ -92,6 +92,13 @@ Result<NftSocket> NftSocket::Open() {
   return NftSocket(std::move(fd));
 }
 
+std::uint32_t NftSocket::port_id() const {
+  sockaddr_nl name{};
+  socklen_t length = sizeof(name);
+  if (::getsockname(fd_.get(), reinterpret_cast<sockaddr*>(&name), &length) < 0) return 0;
+  return name.nl_pid;
+}
+
 Result<void> NftSocket::Receive(std::uint32_t first, std::size_t count,
                                 const std::function<std::string(std::size_t)>& what,
                                 const Use& use) {

@@ -25,6 +25,8 @@ struct OwnedElement {
 class NftSocket {
  public:
   static Result<NftSocket> Open();
+  // What the kernel calls this socket in notifications; 0 before anything was sent.
+  std::uint32_t port_id() const;
   // All or nothing. Errors carry the errno: ERESTART the generation is stale; ENOENT a table, set
   // or element is missing.
   Result<void> Commit(NftBatch& batch);

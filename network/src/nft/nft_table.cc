@@ -130,7 +130,7 @@ Result<void> NftTable::AddAsOnlyWriter(const std::string& owner,
   LN_TRY(RefuseTakenPorts(owner, elements));
   std::vector<NftElement> fresh;
   NftBatch batch;
-  bool rebuild = false;
+  bool rebuild = doubtful_;
   for (const NftElement& element : elements) {
     const Entry* entry = Find(element);
     if (entry != nullptr && entry->data == element.data &&
@@ -144,9 +144,9 @@ Result<void> NftTable::AddAsOnlyWriter(const std::string& owner,
     if (SubnetOfSet(element.set) && !mirror_.contains({element.family, element.set}))
       rebuild = true;
   }
-  if (fresh.empty()) return Ok();
+  if (fresh.empty()) return Settle();
   if (!rebuild) {
-    if (auto done = socket_.Commit(batch); !done) {
+    if (auto done = Commit(batch); !done) {
       // ENOENT: the ruleset was flushed, or an element was deleted by hand; EEXIST: added by hand.
       // Ours is right.
       if (!done.error().IsErrno(ENOENT) && !done.error().IsErrno(EEXIST)) return done;
@@ -167,7 +167,14 @@ Result<void> NftTable::AddAsOnlyWriter(const std::string& owner,
   return built;
 }
 
+Result<void> NftTable::Commit(NftBatch& batch) {
+  auto done = socket_.Commit(batch);
+  if (!done) doubtful_ = true;
+  return done;
+}
+
 Result<void> NftTable::Rebuild() {
+  doubtful_ = true;
   NftBatch batch;
   bool want[2] = {inet_, bridge_};
   for (const auto& [place, entries] : mirror_) {
@@ -192,7 +199,9 @@ Result<void> NftTable::Rebuild() {
   LN_TRY_CTX(socket_.Commit(batch), "build the tables of " + options_.name);
   inet_ = want[0];
   bridge_ = want[1];
-  return RememberHandles();
+  LN_TRY(RememberHandles());
+  doubtful_ = false;
+  return Ok();
 }
 
 Result<void> NftTable::RememberHandles() {
@@ -207,7 +216,7 @@ Result<void> NftTable::Delete(const std::vector<NftElement>& elements) {
   if (elements.empty()) return Ok();
   NftBatch batch;
   for (const NftElement& element : elements) batch.DelElement(options_.name, element);
-  auto done = socket_.Commit(batch);
+  auto done = Commit(batch);
   if (!done && !done.error().IsErrno(ENOENT)) return done;
   for (const NftElement& element : elements) Forget(element);
   return done ? Ok() : Rebuild();
@@ -218,6 +227,7 @@ Result<void> NftTable::Remove(const std::string& owner, Part part) {
     return RemoveIf([&](const std::string& other) { return other.starts_with(owner); }, part);
   }
   const MutexLock lock(mu_);
+  LN_TRY(Settle());
   std::vector<NftElement> doomed;
   for (auto i = by_owner_.lower_bound(owner); i != by_owner_.end() && i->first.starts_with(owner);
        ++i) {
@@ -231,6 +241,7 @@ Result<void> NftTable::Remove(const std::string& owner, Part part) {
 Result<void> NftTable::RemoveIf(const std::function<bool(const std::string&)>& gone, Part part) {
   const MutexLock lock(mu_);
   if (options_.mode == NftMode::kExec) return TryRemoveIf(gone, part);
+  LN_TRY(Settle());
   std::vector<NftElement> doomed;
   for (const auto& [owner, elements] : by_owner_) {
     if (IsShared(owner) || !gone(owner)) continue;
@@ -259,11 +270,53 @@ Result<std::vector<NftElement>> NftTable::Of(const std::string& owner) {
 Result<void> NftTable::Verify() {
   const MutexLock lock(mu_);
   if (options_.mode == NftMode::kExec) return Ok();
+  LN_TRY(Settle());
   const bool inet_lost =
       inet_ && LN_TRY(socket_.TableHandle(Name(NftFamily::kInet))) != inet_handle_;
   const bool bridge_lost =
       bridge_ && LN_TRY(socket_.TableHandle(Name(NftFamily::kBridge))) != bridge_handle_;
   return inet_lost || bridge_lost ? Rebuild() : Ok();
+}
+
+Result<void> NftTable::BuildAgain() {
+  const MutexLock lock(mu_);
+  if (options_.mode == NftMode::kExec || (!inet_ && !bridge_)) return Ok();
+  return Rebuild();
+}
+
+Result<std::vector<std::string>> NftTable::Missing(const std::string& owner) {
+  const MutexLock lock(mu_);
+  std::vector<std::string> out;
+  if (options_.mode == NftMode::kExec) return out;
+  for (const NftFamily family : kBothFamilies) {
+    if (!Exists(family)) continue;
+    const auto& known = family == NftFamily::kInet ? inet_handle_ : bridge_handle_;
+    if (LN_TRY(socket_.TableHandle(Name(family))) == known) continue;
+    out.push_back(std::string("table ") + (family == NftFamily::kInet ? "inet " : "bridge ") +
+                  options_.name + " is missing or was made anew by somebody else");
+  }
+  if (!out.empty()) return out;
+  for (auto i = by_owner_.lower_bound(owner); i != by_owner_.end() && i->first.starts_with(owner);
+       ++i) {
+    for (const NftElement& element : i->second) {
+      const auto found = LN_TRY(socket_.FindElement(options_.name, element));
+      if (found && found->element.data == element.data) continue;
+      const auto port = ParseHostPort(element);
+      out.push_back((port ? Describe(*port) : "an element of set " + element.set) +
+                    " is missing in nftables");
+    }
+  }
+  return out;
+}
+
+Result<std::vector<OwnedElement>> NftTable::Contents() {
+  const MutexLock lock(mu_);
+  return ListAll();
+}
+
+std::uint32_t NftTable::PortId() {
+  const MutexLock lock(mu_);
+  return socket_.port_id();
 }
 
 Result<std::vector<OwnedElement>> NftTable::ListAll() {

@@ -35,6 +35,7 @@ class NftTable {
     std::string name;
   };
   static Result<std::unique_ptr<NftTable>> Create(const Options& options);
+  const std::string& name() const { return options_.name; }
 
   // All or nothing. Elements that this owner has already are skipped; what another owner left is
   // replaced, except host ports: kAlreadyExists, with port and owner in the message.
@@ -52,6 +53,16 @@ class NftTable {
   // The tables are there as far as they were made: else they are built again. Two questions to the
   // kernel.
   Result<void> Verify();
+  // kDaemon: builds the tables again, as far as they were made, whatever the kernel has of them.
+  Result<void> BuildAgain();
+  // kDaemon: what the kernel lacks of what `owner` (as for Remove; "": everybody) has, in words.
+  // Changes nothing.
+  Result<std::vector<std::string>> Missing(const std::string& owner);
+  // All elements with owners that the kernel has, of the sets that are linnet's.
+  Result<std::vector<OwnedElement>> Contents();
+  // The port id that the kernel names in notifications of what this object did; 0: it did nothing
+  // yet.
+  std::uint32_t PortId();
   // iptables (Docker, ufw) may drop by policy what it does not know; an accept in another table
   // does not help. Where its FORWARD chain does so, rules for `link` are put behind its last one:
   // what it says itself comes first. Only iptables-nft can be seen; with iptables-legacy the
@@ -88,6 +99,10 @@ class NftTable {
       LN_REQUIRES(mu_);
   Result<void> RefusePortsOfOthers(const std::vector<NftElement>& elements) LN_REQUIRES(mu_);
   Result<void> Delete(const std::vector<NftElement>& elements) LN_REQUIRES(mu_);
+  // After a failure nobody knows whether the kernel has carried the transaction out (its answer may
+  // have been lost): the next operation builds the tables from the mirror first.
+  Result<void> Commit(NftBatch& batch) LN_REQUIRES(mu_);
+  Result<void> Settle() LN_REQUIRES(mu_) { return doubtful_ ? Rebuild() : Ok(); }
   // The whole of the mirror, in one transaction.
   Result<void> Rebuild() LN_REQUIRES(mu_);
   Result<void> RememberHandles() LN_REQUIRES(mu_);
@@ -102,6 +117,7 @@ class NftTable {
   Mirror mirror_ LN_GUARDED_BY(mu_);
   std::map<std::string, std::vector<NftElement>> by_owner_ LN_GUARDED_BY(mu_);
   bool inet_ LN_GUARDED_BY(mu_) = false, bridge_ LN_GUARDED_BY(mu_) = false;
+  bool doubtful_ LN_GUARDED_BY(mu_) = false;
   std::optional<std::uint64_t> inet_handle_ LN_GUARDED_BY(mu_), bridge_handle_ LN_GUARDED_BY(mu_);
 };
 

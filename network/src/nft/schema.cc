@@ -18,9 +18,6 @@
 namespace linnet::network {
 namespace {
 
-// libnftables' numbers of data types (include/datatype.h of nftables); concatenations: 6 bits each.
-constexpr std::uint32_t kTypeIpv4 = 7, kTypeIpv6 = 8, kTypeEther = 9, kTypeProto = 12,
-                        kTypeService = 13, kTypeIfname = 41;
 constexpr std::uint32_t Concat(std::initializer_list<std::uint32_t> types) {
   std::uint32_t out = 0;
   for (const std::uint32_t type : types) out = (out << 6U) | type;

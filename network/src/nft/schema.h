@@ -31,6 +31,10 @@
 
 namespace linnet::network {
 
+// libnftables' numbers of data types (include/datatype.h of nftables); concatenations: 6 bits each.
+inline constexpr std::uint32_t kTypeIpv4 = 7, kTypeIpv6 = 8, kTypeEther = 9, kTypeProto = 12,
+                               kTypeService = 13, kTypeIfname = 41;
+
 struct NftSchemaOptions {
   bool isolate_networks = true;  // kExec: other runtimes expect upstream's behaviour
 };

@@ -59,6 +59,13 @@ class FakeEngine final : public network::Engine {
     recovered_with = known.size();
     return Ok();
   }
+  Result<std::vector<std::string>> CollectGarbage() override { return std::vector<std::string>(); }
+  std::vector<network::PodCheck> CheckAll() override { return {}; }
+  Result<network::NetworkView> View() override { return network::NetworkView(); }
+  Result<std::vector<network::AddressView>> Addresses() override {
+    return std::vector<network::AddressView>();
+  }
+  std::vector<network::Finding> Diagnose() override { return {}; }
   network::EngineStatus Status() override { return {.ready = true}; }
   Result<void> SetPodCidr(const std::string&) override { return Ok(); }
 

@@ -56,6 +56,12 @@ class LeaseStore {
   Result<bool> Holds(const LeaseKey& key, Deadline deadline);
   // Releases every address whose owner `keep` denies, and files without an owner. Returns how many.
   Result<std::size_t> Sweep(const std::function<bool(const LeaseKey&)>& keep, Deadline deadline);
+  // Who has what, by address. No directory: nothing.
+  struct Holder {
+    IpAddress address;
+    LeaseKey key;
+  };
+  Result<std::vector<Holder>> List(Deadline deadline);
   // Addresses of the set that are free, at most 2^63.
   Result<std::uint64_t> Free(const RangeSet& set, Deadline deadline);
 

@@ -22,6 +22,7 @@
 #include "linnet/base/ip.h"
 #include "linnet/base/result.h"
 #include "linnet/base/unique_fd.h"
+#include "linnet/network/inspect.h"
 
 namespace linnet::network {
 
@@ -124,6 +125,20 @@ class Engine {
   // first Attach.
   virtual Result<void> Recover(const std::vector<PodId>& known) = 0;
 
+  // Removes what belongs to no attachment: links, nftables elements and addresses of this
+  // instance's pods and networks; foreign plugins get GC. Waits for operations under way, others
+  // wait for it. Returns what went ("address 10.83.0.7 of pod x").
+  virtual Result<std::vector<std::string>> CollectGarbage() = 0;
+
+  // --- for operators; nothing is changed
+  // CHECK of every attachment.
+  virtual std::vector<PodCheck> CheckAll() = 0;
+  virtual Result<NetworkView> View() = 0;
+  // Addresses in use, of every network below ipam_dir.
+  virtual Result<std::vector<AddressView>> Addresses() = 0;
+  virtual std::vector<Finding> Diagnose() = 0;
+
+  // STATUS of the network that new pods get; what it says is remembered for five seconds.
   virtual EngineStatus Status() = 0;
   // From UpdateRuntimeConfig: "10.1.2.0/24" or "10.1.2.0/24,fd00:1::/64". Replaces the default
   // network's subnets for new pods; idempotent; ignored (with a debug line) where a conflist rules.
