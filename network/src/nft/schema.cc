@@ -293,7 +293,18 @@ void AddAddressRules(Rules& rules) {
   }
   rules.Add("ip6", "no DHCP servers",
             [](RuleBuilder& r) { r.L4Proto(IPPROTO_UDP).ThWord(0, 547).Verdict(NF_DROP); });
-  // Before it has an address, a station asks for duplicates and reports its groups.
+  // Before it has an address, a station asks for duplicates and reports its groups. A probe for
+  // another's address would keep that one from taking it.
+  rules.Add("ip6", "probes for its own addresses", [&](RuleBuilder& r) {
+    r.LoadPayload(kNetwork, kIp6Source, 16)
+        .Compare(std::string(16, '\0'))
+        .L4Proto(IPPROTO_ICMPV6)
+        .ThByte(0, kSolicitation)
+        .LoadMeta(NFT_META_IIFNAME)
+        .LoadPayload(kTransport, kNdTarget, 16, kIfnameWords)
+        .InSet("address6", Match::kUnequal)
+        .Verdict(NF_DROP);
+  });
   for (const std::uint8_t type : {kSolicitation, kMld2}) {
     rules.Add("ip6", "from ::", [&](RuleBuilder& r) {
       r.LoadPayload(kNetwork, kIp6Source, 16)
