@@ -1,21 +1,28 @@
 #include "linnet/oci/image_store.h"
 
 #include <fcntl.h>
+#include <malloc.h>
 #include <sys/stat.h>
 
 #include <utility>
 
 #include "linnet/base/file.h"
 #include "linnet/base/text.h"
+#include "linnet/oci/image_admin.h"
 
 #include "registry/client.h"
+#include "store/check.h"
+#include "store/figures.h"
+#include "store/image_mount.h"
 #include "store/image_store_internal.h"
 #include "store/image_table.h"
 #include "store/import.h"
 #include "store/layer_assembler.h"
 #include "store/layer_pool.h"
+#include "store/preload.h"
 #include "store/pull.h"
 #include "store/pull_flights.h"
+#include "store/save.h"
 
 namespace linnet::oci {
 namespace {
@@ -51,7 +58,7 @@ std::string PullKey(const Reference& ref, const RegistryAuth& auth) {
   return key;
 }
 
-class DiskImageStore final : public ImageStore {
+class DiskImageStore final : public ImageStore, public ImageAdmin {
  public:
   DiskImageStore(const ImageStoreOptions& options, std::unique_ptr<RegistryClient> client,
                  std::shared_ptr<LayerPool> pool, std::shared_ptr<ImageTable> table)
@@ -60,7 +67,17 @@ class DiskImageStore final : public ImageStore {
         pool_(std::move(pool)),
         table_(std::move(table)),
         mountpoint_(MountpointOf(options.root)),
-        pulls_([this] { client_->CloseIdle(); }) {}
+        mounts_(JoinPath(options.root, "mounts.json"), table_, pool_->empty_layer()),
+        preloader_(
+            options.preload_dir.empty() ? JoinPath(options.root, "preload") : options.preload_dir,
+            JoinPath(options.root, "preload.json"),
+            [this](FdRef archive, const std::stop_token& stop) {
+              return LoadArchive(archive, stop);
+            }),
+        pulls_([this] {
+          client_->CloseIdle();
+          GiveMemoryBack();
+        }) {}
 
   ~DiskImageStore() override {
     pulls_.Shutdown();
@@ -92,7 +109,10 @@ class DiskImageStore final : public ImageStore {
 
   Result<std::shared_ptr<const Image>> Import(FdRef archive,
                                               const ImportOptions& options) override {
-    return ImportImage(Parts(), SpoolPath(options_), archive, options);
+    auto images = ImportImages(Parts(), archive, options);
+    GiveMemoryBack();
+    if (!images) return std::move(images).error();
+    return images->front();
   }
 
   Result<void> Remove(std::string_view ref_or_id) override {
@@ -111,6 +131,65 @@ class DiskImageStore final : public ImageStore {
         .mountpoint = mountpoint_, .used_bytes = totals.bytes, .inodes_used = totals.inodes};
   }
 
+  ImageAdmin* admin() override { return this; }
+
+  // ---- ImageAdmin ----
+
+  Result<std::shared_ptr<const Image>> Tag(std::string_view ref_or_id,
+                                           const Reference& name) override {
+    if (name.digest) return InvalidArgument("an image cannot be given a digest as its name");
+    const Digest id = LN_TRY(IdOf(ref_or_id));
+    auto image = LN_TRY(table_->AddNames(id, {.tags = {name.str()}, .digests = {}}));
+    if (!image) return NotHere(ref_or_id);
+    return image;
+  }
+
+  Result<std::shared_ptr<const Image>> Pin(std::string_view ref_or_id, bool pinned) override {
+    return table_->Pin(LN_TRY(IdOf(ref_or_id)), pinned);
+  }
+
+  Result<ImageDetails> Inspect(std::string_view ref_or_id) const override {
+    return InspectImage(Parts(), ref_or_id);
+  }
+
+  Result<void> Save(const std::vector<std::string>& images, const SaveOptions& options,
+                    ArchiveSink& sink) override {
+    auto saved = SaveImages(Parts(), SpoolPath(options_), images, options, sink);
+    GiveMemoryBack();
+    return saved;
+  }
+
+  Result<DiskUse> Use() const override { return UseOf(Parts()); }
+
+  Result<PruneResult> Prune(const PruneOptions& options) override {
+    return PruneImages(Parts(), options);
+  }
+
+  Result<std::vector<LayerFinding>> Check(const CheckOptions& options) override {
+    auto findings = CheckImages(Parts(), *client_, options);
+    client_->CloseIdle();
+    GiveMemoryBack();
+    return findings;
+  }
+
+  Result<ImageMount> Mount(std::string_view ref_or_id, const std::string& target) override {
+    const auto image = table_->Find(ref_or_id);
+    if (!image) return NotHere(ref_or_id);
+    return mounts_.Mount(*image, std::string(ref_or_id), target);
+  }
+
+  Result<std::vector<ImageMount>> Unmount(const std::string& target_or_image) override {
+    return mounts_.Unmount(target_or_image, table_->Find(target_or_image).get());
+  }
+
+  std::vector<ImageMount> Mounts() const override { return mounts_.List(); }
+
+  Result<std::vector<PreloadedFile>> Preload(const std::stop_token& stop) override {
+    return preloader_.Run(stop);
+  }
+
+  std::vector<PreloadedFile> Preloaded() const override { return preloader_.List(); }
+
   LayerPool& pool() { return *pool_; }
 
   static std::string SpoolPath(const ImageStoreOptions& options) {
@@ -118,7 +197,39 @@ class DiskImageStore final : public ImageStore {
   }
 
  private:
-  StoreParts Parts() {
+  // What unpacking took: the queues of a few layers are more than all else the daemon has. In the
+  // pool's thread, since it may take milliseconds.
+  void GiveMemoryBack() {
+    pool_->Post([] { malloc_trim(0); });
+  }
+
+  static Error NotHere(std::string_view ref_or_id) {
+    return NotFound("image \"" + std::string(ref_or_id) + "\" is not here");
+  }
+
+  Result<Digest> IdOf(std::string_view ref_or_id) const {
+    const auto image = table_->Find(ref_or_id);
+    if (!image) return NotHere(ref_or_id);
+    return image->id;
+  }
+
+  Result<std::vector<std::string>> LoadArchive(FdRef archive, const std::stop_token& stop) {
+    std::vector<std::string> out;
+    ImportOptions options;
+    options.stop = stop;
+    std::vector<Digest> ids;
+    options.imported = [&](const Image& image) {
+      ids.push_back(image.id);
+      out.push_back(image.repo_tags.empty() ? image.id.str() : image.repo_tags.front());
+    };
+    LN_TRY(Import(archive, options));
+    for (const Digest& id : ids) {
+      if (options_.pin_preloaded) LN_TRY(table_->Pin(id, true));
+    }
+    return out;
+  }
+
+  StoreParts Parts() const {
     return StoreParts{.pool = *pool_,
                       .table = *table_,
                       .flights = layer_flights_,
@@ -133,7 +244,9 @@ class DiskImageStore final : public ImageStore {
   const std::shared_ptr<LayerPool> pool_;    // shared with the table
   const std::shared_ptr<ImageTable> table_;  // shared with holds
   const std::string mountpoint_;
-  LayerFlights layer_flights_;
+  ImageMounts mounts_;
+  Preloader preloader_;
+  mutable LayerFlights layer_flights_;  // thread-safe
   PullFlights pulls_;
 };
 
@@ -147,8 +260,9 @@ Result<std::unique_ptr<ImageStore>> OpenImageStore(const ImageStoreOptions& give
   options.root = LN_TRY(RealPath(given.root));
   LN_TRY(RemoveAll(DiskImageStore::SpoolPath(options)));
   LN_TRY(MakeDirs(DiskImageStore::SpoolPath(options), 0700));
-  std::shared_ptr<LayerPool> pool = LN_TRY(LayerPool::Open(JoinPath(options.root, "layers")));
-  auto table = ImageTable::Open(JoinPath(options.root, "images"), pool);
+  std::shared_ptr<LayerPool> pool =
+      LN_TRY(LayerPool::Open(JoinPath(options.root, "layers"), options.keep_unfinished));
+  auto table = ImageTable::Open(JoinPath(options.root, "images"), pool, options.pinned);
   if (!table) {
     pool->Shutdown();  // nothing is removed because of an index that could not be read
     return std::move(table).error();

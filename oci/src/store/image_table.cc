@@ -1,5 +1,6 @@
 #include "store/image_table.h"
 
+#include <fnmatch.h>
 #include <unistd.h>
 
 #include <algorithm>
@@ -11,7 +12,8 @@
 namespace linnet::oci {
 namespace {
 
-constexpr std::int64_t kVersion = 1;
+constexpr std::int64_t kVersion = 2;
+constexpr std::int64_t kOldestVersion = 1;
 constexpr const char* kIndexName = "index.json";
 constexpr std::size_t kMaxIndexBytes = 64U << 20;
 constexpr std::size_t kMinIdDigits = 7;
@@ -32,27 +34,24 @@ void Erase(std::vector<std::string>& from, const std::string& text) {
   from.erase(std::remove(from.begin(), from.end(), text), from.end());
 }
 
-Json DumpLayer(const LayerInfo& info) {
-  Json out = {{"name", info.name}, {"bytes", info.disk_bytes}, {"inodes", info.inodes}};
-  if (info.opaque_root) out["opaque"] = true;
-  if (info.chained) out["chained"] = true;
-  return out;
-}
-
-Result<LayerInfo> ParseLayer(const JsonView& v) {
-  LayerInfo out;
-  out.name = LN_TRY(v.Required<std::string>("name"));
-  // It becomes a path: nothing but what LayerName makes.
-  const std::size_t dash = out.name.find('-');
-  if (dash == std::string::npos) return v.Fail("not the name of a layer");
-  const Digest id =
-      LN_TRY(Digest::Parse(out.name.substr(0, dash) + ":" + out.name.substr(dash + 1)));
-  out.name = LayerName(id);
-  out.disk_bytes = LN_TRY(v.Optional<std::uint64_t>("bytes", 0));
-  out.inodes = LN_TRY(v.Optional<std::uint64_t>("inodes", 0));
-  out.opaque_root = LN_TRY(v.Optional<bool>("opaque", false));
-  out.chained = LN_TRY(v.Optional<bool>("chained", false));
-  return out;
+// "pause:*" → "docker.io/library/pause:*", as names are stored; what starts with * stays.
+std::string WholePattern(const std::string& pattern) {
+  constexpr std::string_view kLatest = ":latest";
+  std::string plain = pattern;
+  std::replace(plain.begin(), plain.end(), '*', 'x');
+  const auto ref = Reference::Parse(plain);
+  if (!ref || pattern.starts_with('*')) return pattern;
+  std::string whole = ref->str();
+  std::string end = pattern;
+  if (whole.ends_with(kLatest) && !plain.ends_with(kLatest)) {
+    // "registry.k8s.io/*" means every tag.
+    if (pattern.ends_with('*')) {
+      whole.resize(whole.size() - kLatest.size());
+    } else {
+      end += kLatest;
+    }
+  }
+  return whole.substr(0, whole.size() - std::min(whole.size(), end.size())) + end;
 }
 
 }  // namespace
@@ -75,13 +74,44 @@ struct ImageTable::Held {
   }
 };
 
-ImageTable::ImageTable(std::string directory, std::shared_ptr<LayerPool> pool)
-    : directory_(std::move(directory)), pool_(std::move(pool)), view_(std::make_shared<View>()) {}
+std::vector<std::string> VisibleDirs(const std::vector<std::shared_ptr<const Layer>>& layers,
+                                     const std::string& empty) {
+  std::vector<std::string> out;
+  // From the top: of a layer that comes twice, overlayfs takes one only, and the upper one decides.
+  for (auto layer = layers.rbegin(); layer != layers.rend(); ++layer) {
+    if (std::find(out.begin(), out.end(), (*layer)->path()) == out.end())
+      out.push_back((*layer)->path());
+    if ((*layer)->info().opaque_root) break;
+  }
+  if (out.empty()) out.push_back(empty);
+  std::reverse(out.begin(), out.end());
+  return out;
+}
+
+std::vector<std::string> ChainNames(const std::vector<Digest>& diff_ids) {
+  std::vector<std::string> out;
+  std::optional<Digest> chain;
+  for (const Digest& diff_id : diff_ids) {
+    chain = chain ? Digest::Sha256Of(chain->str() + " " + diff_id.str()) : diff_id;
+    out.push_back(LayerName(*chain));
+  }
+  return out;
+}
+
+ImageTable::ImageTable(std::string directory, std::shared_ptr<LayerPool> pool,
+                       std::vector<std::string> pinned)
+    : directory_(std::move(directory)),
+      pool_(std::move(pool)),
+      pinned_(std::move(pinned)),
+      view_(std::make_shared<View>()) {
+  for (std::string& pattern : pinned_) pattern = WholePattern(pattern);
+}
 
 Result<std::shared_ptr<ImageTable>> ImageTable::Open(const std::string& directory,
-                                                     std::shared_ptr<LayerPool> pool) {
+                                                     std::shared_ptr<LayerPool> pool,
+                                                     const std::vector<std::string>& pinned) {
   LN_TRY(MakeDirs(directory, 0700));
-  auto table = std::make_shared<ImageTable>(directory, std::move(pool));
+  auto table = std::make_shared<ImageTable>(directory, std::move(pool), pinned);
   LN_TRY(table->Load());
   return table;
 }
@@ -95,18 +125,21 @@ std::string ImageTable::DocumentPath(const Digest& id, std::string_view kind) co
 Result<void> ImageTable::Load() {
   const std::string path = JoinPath(directory_, kIndexName);
   Records records;
+  std::int64_t version = kVersion;
   if (Exists(path)) {
     const std::string text = LN_TRY(ReadFile(path, kMaxIndexBytes));
     auto document = ParseJson(text, {.max_bytes = kMaxIndexBytes});
     if (!document) return std::move(document).error().With(path).As(Code::kDataLoss);
     const JsonView v(*document);
-    const auto version = LN_TRY_CTX(v.Required<std::int64_t>("version"), path);
-    if (version != kVersion) {
+    version = LN_TRY_CTX(v.Required<std::int64_t>("version"), path);
+    if (version < kOldestVersion || version > kVersion) {
       return FailedPrecondition(path + ": version " + std::to_string(version) +
-                                " was written by another version of linnet");
+                                " was written by a later version of linnet; this one reads " +
+                                std::to_string(kOldestVersion) + " to " + std::to_string(kVersion) +
+                                ": install that one again");
     }
     for (const JsonView& entry : LN_TRY_CTX(v.Array("images"), path)) {
-      auto record = LoadImage(entry);
+      auto record = LoadImage(entry, version);
       if (!record) {
         log::Debug("image left out", {{"err", record.error()}});
         continue;
@@ -125,15 +158,38 @@ Result<void> ImageTable::Load() {
     if (!wanted.contains(name)) LN_TRY(RemoveAll(JoinPath(directory_, name)));
   }
   LN_TRY(pool_->RemoveUnknown());
+  if (version != kVersion) LN_TRY(WriteFileDurable(path, DumpIndex(records)));
   MutexLock lock(mu_);
   view_ = MakeView(records);
   records_ = std::move(records);
   return Ok();
 }
 
+namespace {
+
+// One layer for each diff id; false where there are some that nobody kept.
+bool CompleteFromVersion1(const std::vector<Digest>& diff_ids, std::vector<LayerInfo>& infos) {
+  if (diff_ids.empty()) return infos.empty();
+  const std::vector<std::string> chains = ChainNames(diff_ids);
+  std::vector<LayerInfo> out;
+  for (std::size_t i = 0; i < diff_ids.size(); ++i) {
+    const std::string plain = LayerName(diff_ids[i]);
+    const auto at = std::find_if(infos.begin(), infos.end(), [&](const LayerInfo& info) {
+      return info.name == chains[i] || (info.name == plain && !info.chained);
+    });
+    if (at == infos.end()) return false;
+    out.push_back(*at);
+    out.back().diff_id = diff_ids[i].str();
+  }
+  infos = std::move(out);
+  return true;
+}
+
+}  // namespace
+
 // What of it can be read. An image that is damaged is kept as removed: a container may still run on
 // its layers.
-Result<ImageTable::Record> ImageTable::LoadImage(const JsonView& entry) {
+Result<ImageTable::Record> ImageTable::LoadImage(const JsonView& entry, std::int64_t version) {
   Record record;
   const auto id_text = LN_TRY(entry.Required<std::string>("id"));
   const Digest id = LN_TRY(Digest::Parse(id_text));
@@ -142,17 +198,9 @@ Result<ImageTable::Record> ImageTable::LoadImage(const JsonView& entry) {
   image->repo_tags = LN_TRY(entry.Strings("tags"));
   image->repo_digests = LN_TRY(entry.Strings("digests"));
   record.removed = LN_TRY(entry.Optional<bool>("removed", false));
+  record.complete = LN_TRY(entry.Optional<bool>("complete", true));
+  record.pinned = LN_TRY(entry.Optional<bool>("pinned", false));
   bool damaged = false;
-  for (const JsonView& v : LN_TRY(entry.Array("layers"))) {
-    const LayerInfo info = LN_TRY(ParseLayer(v));
-    std::shared_ptr<const Layer> layer = pool_->Adopt(info);
-    if (!layer) {
-      damaged = true;
-      continue;
-    }
-    image->layer_dirs.push_back(layer->path());
-    record.layers.push_back(std::move(layer));
-  }
   const auto config = ReadFile(DocumentPath(id, "config"));
   if (config && Digest::Sha256Of(*config) == id) {
     auto parsed = ImageConfig::Parse(*config);
@@ -164,16 +212,40 @@ Result<ImageTable::Record> ImageTable::LoadImage(const JsonView& entry) {
   } else {
     damaged = true;
   }
+  std::vector<LayerInfo> infos;
+  for (const JsonView& v : LN_TRY(entry.Array("layers"))) infos.push_back(LN_TRY(ParseLayer(v)));
+  if (version == 1) record.complete = CompleteFromVersion1(image->config.diff_ids, infos);
+  for (const LayerInfo& info : infos) {
+    std::shared_ptr<const Layer> layer = pool_->Adopt(info);
+    if (!layer) {
+      damaged = true;
+      continue;
+    }
+    record.layers.push_back(std::move(layer));
+  }
+  image->layer_dirs = VisibleDirs(record.layers, pool_->empty_layer());
   if (damaged) {
     log::Debug("image is damaged and left out", {{"id", id}});
     record.removed = true;
+    record.damaged = true;
   }
   if (record.removed) {
     image->repo_tags.clear();
     image->repo_digests.clear();
   }
+  image->pinned = IsPinned(record, *image);
   record.image = std::move(image);
   return record;
+}
+
+bool ImageTable::IsPinned(const Record& record, const Image& image) const {
+  if (record.pinned) return true;
+  for (const std::string& pattern : pinned_) {
+    for (const std::string& tag : image.repo_tags) {
+      if (fnmatch(pattern.c_str(), tag.c_str(), 0) == 0) return true;
+    }
+  }
+  return false;
 }
 
 std::string ImageTable::DumpIndex(const Records& records) {
@@ -187,6 +259,8 @@ std::string ImageTable::DumpIndex(const Records& records) {
                   {"digests", record.image->repo_digests},
                   {"layers", std::move(layers)}};
     if (record.removed) entry["removed"] = true;
+    if (!record.complete) entry["complete"] = false;
+    if (record.pinned) entry["pinned"] = true;
     images.push_back(std::move(entry));
   }
   return DumpJson(Json{{"version", kVersion}, {"images", std::move(images)}}, 1) + "\n";
@@ -240,6 +314,9 @@ std::shared_ptr<const Image> ImageTable::Find(std::string_view ref_or_id) const 
 ImageTable::Totals ImageTable::Count() const {
   Totals out;
   std::set<const Layer*> seen;
+  const LayerPool::Totals spares = pool_->CountSpares();
+  out.bytes = spares.bytes;
+  out.inodes = spares.inodes;
   MutexLock lock(mu_);
   for (const auto& [id, record] : records_) {
     out.bytes += kDocumentBytes;
@@ -265,7 +342,7 @@ bool HasAny(const std::vector<std::string>& sorted, const std::vector<std::strin
 
 }  // namespace
 
-void ImageTable::GiveNames(Records& records, const Digest& id, const ImageNames& names) {
+void ImageTable::GiveNames(Records& records, const Digest& id, const ImageNames& names) const {
   for (auto& [other, record] : records) {
     if (other == id || !(HasAny(record.image->repo_tags, names.tags) ||
                          HasAny(record.image->repo_digests, names.digests))) {
@@ -274,12 +351,14 @@ void ImageTable::GiveNames(Records& records, const Digest& id, const ImageNames&
     auto image = std::make_shared<Image>(*record.image);
     for (const std::string& tag : names.tags) Erase(image->repo_tags, tag);
     for (const std::string& digest : names.digests) Erase(image->repo_digests, digest);
+    image->pinned = IsPinned(record, *image);
     record.image = std::move(image);
   }
   Record& record = records.at(id);
   auto image = std::make_shared<Image>(*record.image);
   for (const std::string& tag : names.tags) Insert(image->repo_tags, tag);
   for (const std::string& digest : names.digests) Insert(image->repo_digests, digest);
+  image->pinned = IsPinned(record, *image);
   record.image = std::move(image);
 }
 
@@ -310,7 +389,11 @@ Result<void> ImageTable::Change(Records next) {
       auto image = std::make_shared<Image>(*record.image);
       image->repo_tags.clear();
       image->repo_digests.clear();
-      next[id] = Record{std::move(image), record.layers, true};
+      Record& kept = next[id];
+      kept = record;
+      kept.image = std::move(image);
+      kept.removed = true;
+      kept.pinned = false;
     }
   }
   auto written = WriteFileDurable(JoinPath(directory_, kIndexName), DumpIndex(next));
@@ -340,13 +423,20 @@ Result<std::shared_ptr<const Image>> ImageTable::Add(NewImage image, const Image
   Records next = CopyRecords();
   const bool is_new = !next.contains(id);
   Record& record = next[id];
-  // A damaged one (removed, without its config or with layers missing) is made whole.
-  if (is_new || record.removed) {
+  // A damaged one (removed, without its config or with layers missing) is made whole, and so is one
+  // of which not all layers were kept, or one whose tars could not be made again.
+  if (is_new || record.removed || !record.complete) {
     auto made = std::make_shared<Image>(Image{.id = id});
     made->size_bytes = image.size_bytes;
     made->config = std::move(image.config);
-    for (const auto& layer : image.layers) made->layer_dirs.push_back(layer->path());
-    record = Record{std::move(made), std::move(image.layers), false};
+    made->layer_dirs = VisibleDirs(image.layers, pool_->empty_layer());
+    if (record.image && !record.removed) {
+      made->repo_tags = record.image->repo_tags;
+      made->repo_digests = record.image->repo_digests;
+    }
+    const bool pinned = record.pinned;
+    record = Record{.image = std::move(made), .layers = std::move(image.layers)};
+    record.pinned = pinned;
   }
   auto stored = StoreNew(std::move(next), id, image, names);
   if (!stored && is_new) RemoveDocuments(id);
@@ -362,7 +452,9 @@ Result<std::shared_ptr<const Image>> ImageTable::StoreNew(Records next, const Di
   }
   GiveNames(next, id, names);
   std::shared_ptr<const Image> out = next.at(id).image;
+  const std::vector<std::shared_ptr<const Layer>> layers = next.at(id).layers;
   LN_TRY(Change(std::move(next)));
+  pool_->ForgetSpares(layers);
   return out;
 }
 
@@ -380,6 +472,70 @@ Result<std::shared_ptr<const Image>> ImageTable::AddNames(const Digest& id,
   }
   LN_TRY(Change(std::move(next)));
   return out;
+}
+
+Result<std::shared_ptr<const Image>> ImageTable::Pin(const Digest& id, bool pinned) {
+  MutexLock change(change_mu_);
+  Records next = CopyRecords();
+  const auto at = next.find(id);
+  if (at == next.end() || at->second.removed) return NotFound("image " + id.str() + " is not here");
+  Record& record = at->second;
+  record.pinned = pinned;
+  auto image = std::make_shared<Image>(*record.image);
+  image->pinned = IsPinned(record, *image);
+  std::shared_ptr<const Image> out = image;
+  record.image = std::move(image);
+  LN_TRY(Change(std::move(next)));
+  return out;
+}
+
+Result<void> ImageTable::SwapLayer(const Layer& old, const std::shared_ptr<const Layer>& fresh) {
+  MutexLock change(change_mu_);
+  Records next = CopyRecords();
+  for (auto& [id, record] : next) {
+    for (auto& layer : record.layers) {
+      if (layer.get() == &old) layer = fresh;
+    }
+  }
+  return Change(std::move(next));
+}
+
+ImageTable::Entry ImageTable::MakeEntry(const Record& record) const {
+  return Entry{.image = record.image,
+               .layers = record.layers,
+               .complete = record.complete && !record.damaged,
+               .held = IsHeld(record.image->id),
+               .damaged = record.damaged};
+}
+
+std::vector<ImageTable::Entry> ImageTable::Entries() const {
+  std::vector<Entry> out;
+  MutexLock lock(mu_);
+  for (const auto& [id, record] : records_) {
+    if (!record.removed || record.damaged) out.push_back(MakeEntry(record));
+  }
+  return out;
+}
+
+std::optional<ImageTable::Entry> ImageTable::FindEntry(std::string_view ref_or_id) const {
+  const std::shared_ptr<const Image> image = Find(ref_or_id);
+  MutexLock lock(mu_);
+  const auto at = image ? records_.find(image->id) : records_.end();
+  if (at == records_.end()) return std::nullopt;
+  return MakeEntry(at->second);
+}
+
+Result<std::string> ImageTable::ReadConfig(const Digest& id) const {
+  std::string text = LN_TRY(ReadFile(DocumentPath(id, "config")));
+  if (Digest::Sha256Of(text) != id)
+    return Error(Code::kDataLoss, "the config of image " + id.str() + " is damaged: pull it again");
+  return text;
+}
+
+Result<std::string> ImageTable::ReadManifest(const Digest& id) const {
+  auto text = ReadFile(DocumentPath(id, "manifest"));
+  if (!text && text.error().Is(Code::kNotFound)) return std::string();
+  return text;
 }
 
 Result<void> ImageTable::Remove(const Digest& id) {

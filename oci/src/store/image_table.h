@@ -1,8 +1,13 @@
 // Which images there are, under which names: in memory, and in <root>/images:
 //
-//   index.json                    {"version": 1, "images": [{id, size, tags, digests, removed,
-//   layers}]} sha256-<hex>.config.json      the config as it came; its digest is the image's id
+//   index.json                    {"version": 2, "images": [{id, size, tags, digests, removed,
+//                                 pinned, layers}]}
+//   sha256-<hex>.config.json      the config as it came; its digest is the image's id
 //   sha256-<hex>.manifest.json    the manifest as it came (none for an imported root file system)
+//
+// Version 1 listed an image's visible layers only, each once, without diff ids. It is read and
+// written anew as version 2 when the store is opened; an older linnet refuses version 2. What a
+// later version has written is refused here.
 //
 // An image whose last name is gone stays, by id. One that is removed while it is held stays in the
 // index as "removed", seen by Hold only: after a restart its layers must not be taken for leftovers
@@ -12,6 +17,7 @@
 #include <cstdint>
 #include <map>
 #include <memory>
+#include <optional>
 #include <set>
 #include <string>
 #include <string_view>
@@ -32,8 +38,15 @@ struct NewImage {
   std::string manifest_json;  // may be empty
   ImageConfig config;
   std::uint64_t size_bytes = 0;
-  std::vector<std::shared_ptr<const Layer>> layers;  // lowest first, each once, visible ones only
+  std::vector<std::shared_ptr<const Layer>> layers;  // one for each diff id, lowest first
 };
+
+// Where overlayfs is to look, lowest first: each layer once, none below an opaque root; `empty`
+// where there is no layer at all.
+std::vector<std::string> VisibleDirs(const std::vector<std::shared_ptr<const Layer>>& layers,
+                                     const std::string& empty);
+// The names by which layers are known where they depend on what lies below.
+std::vector<std::string> ChainNames(const std::vector<Digest>& diff_ids);
 
 struct ImageNames {
   std::vector<std::string> tags;
@@ -45,9 +58,12 @@ struct ImageNames {
 class ImageTable : public std::enable_shared_from_this<ImageTable> {
  public:
   // Reads the index, takes the layers from `pool`, and has the pool remove what no image uses.
+  // `pinned`: names, where * stands for anything ("registry.k8s.io/pause:*").
   static Result<std::shared_ptr<ImageTable>> Open(const std::string& directory,
-                                                  std::shared_ptr<LayerPool> pool);
-  ImageTable(std::string directory, std::shared_ptr<LayerPool> pool);
+                                                  std::shared_ptr<LayerPool> pool,
+                                                  const std::vector<std::string>& pinned = {});
+  ImageTable(std::string directory, std::shared_ptr<LayerPool> pool,
+             std::vector<std::string> pinned);
   ImageTable(const ImageTable&) = delete;
   ImageTable& operator=(const ImageTable&) = delete;
   ~ImageTable() = default;
@@ -62,6 +78,26 @@ class ImageTable : public std::enable_shared_from_this<ImageTable> {
   // Absent: success.
   Result<void> Remove(const Digest& id);
   Result<std::shared_ptr<const void>> Hold(const Digest& id);
+  // Kept until it is let go of or removed by name. Errors: kNotFound.
+  Result<std::shared_ptr<const Image>> Pin(const Digest& id, bool pinned);
+
+  // `fresh` in the place of `old`, in every image.
+  Result<void> SwapLayer(const Layer& old, const std::shared_ptr<const Layer>& fresh);
+
+  // What of an image only its administration needs.
+  struct Entry {
+    std::shared_ptr<const Image> image;
+    std::vector<std::shared_ptr<const Layer>> layers;  // as NewImage's; fewer where !complete
+    bool complete = false;  // false: from version 1, with layers that nobody sees not kept
+    bool held = false;
+    bool damaged = false;  // left out of the list
+  };
+  std::vector<Entry> Entries() const;
+  // nullopt: not here.
+  std::optional<Entry> FindEntry(std::string_view ref_or_id) const;
+  Result<std::string> ReadConfig(const Digest& id) const;
+  // "": it has none.
+  Result<std::string> ReadManifest(const Digest& id) const;
   // Bytes and inodes of all layers and documents, by what was counted when they were unpacked.
   struct Totals {
     std::uint64_t bytes = 0;
@@ -74,6 +110,9 @@ class ImageTable : public std::enable_shared_from_this<ImageTable> {
     std::shared_ptr<const Image> image;  // shared with whoever listed it
     std::vector<std::shared_ptr<const Layer>> layers;
     bool removed = false;
+    bool complete = true;
+    bool pinned = false;   // by hand
+    bool damaged = false;  // since it was read
   };
   using Records = std::map<Digest, Record>;
   struct View {
@@ -83,12 +122,14 @@ class ImageTable : public std::enable_shared_from_this<ImageTable> {
   struct Held;
 
   Result<void> Load();
-  Result<Record> LoadImage(const JsonView& entry);
+  Result<Record> LoadImage(const JsonView& entry, std::int64_t version);
+  bool IsPinned(const Record& record, const Image& image) const;
+  Entry MakeEntry(const Record& record) const LN_REQUIRES(mu_);
   static std::string DumpIndex(const Records& records);
   static std::shared_ptr<const View> MakeView(const Records& records);
   std::shared_ptr<const View> CurrentView() const;
   std::shared_ptr<const Image> FindById(const View& view, std::string_view hex) const;
-  static void GiveNames(Records& records, const Digest& id, const ImageNames& names);
+  void GiveNames(Records& records, const Digest& id, const ImageNames& names) const;
   bool IsHeld(const Digest& id) const LN_REQUIRES(mu_);
   Records CopyRecords() const;
   // Writes the index, then makes `next` what readers see. Removed images that nobody holds are
@@ -103,6 +144,7 @@ class ImageTable : public std::enable_shared_from_this<ImageTable> {
 
   const std::string directory_;
   const std::shared_ptr<LayerPool> pool_;  // shared with the store
+  std::vector<std::string> pinned_;        // patterns of whole names
   // Changes, one after the other; held across the writing of files. Taken before mu_.
   mutable Mutex change_mu_;
   mutable Mutex mu_;  // memory only

@@ -1,17 +1,16 @@
 #include "store/import.h"
 
-#include <fcntl.h>
-#include <unistd.h>
-
 #include <algorithm>
-#include <cerrno>
+#include <iterator>
 #include <map>
 
 #include "linnet/base/file.h"
 #include "linnet/base/json_view.h"
+#include "linnet/base/mutex.h"
 
 #include "media_types.h"
-#include "store/archive_spool.h"
+#include "store/image_archive.h"
+#include "store/layer_source.h"
 #include "unpack/layer_unpacker.h"
 
 namespace linnet::oci {
@@ -63,10 +62,13 @@ std::string DumpConfig(const ImageConfig& config, const Digest& diff_id) {
 }
 
 Result<std::shared_ptr<const Layer>> UnpackRoot(const StoreParts& parts, ArchiveStream& archive,
+                                                const ImageStore::ImportOptions& options,
                                                 Digest& diff_id) {
   TempLayer temp = LN_TRY(parts.pool.NewTemp());
-  const auto unpacker = LN_TRY(LayerUnpacker::Start(temp.root(), "sha256", parts.limits));
+  const auto unpacker =
+      LN_TRY(LayerUnpacker::Start(temp.root(), "sha256", parts.limits, temp.directory()));
   for (;;) {
+    if (options.stop.stop_requested()) return Error(Code::kCancelled, "the import was cancelled");
     const std::string_view bytes = LN_TRY(archive.Next());
     if (bytes.empty()) break;
     LN_TRY(unpacker->Write(bytes));
@@ -76,11 +78,10 @@ Result<std::shared_ptr<const Layer>> UnpackRoot(const StoreParts& parts, Archive
   LayerFacts& facts = unpacked.facts;
   if (facts.inodes == 0) return InvalidArgument("the archive is empty");
   if (facts.DependsOnLower()) LN_TRY(CompleteFromLower(temp.root(), facts, {}));
-  return parts.pool.Commit(std::move(temp), LayerInfo{.name = LayerName(diff_id),
-                                                      .disk_bytes = facts.disk_bytes,
-                                                      .inodes = facts.inodes,
-                                                      .opaque_root = facts.opaque_root,
-                                                      .chained = facts.DependsOnLower()});
+  LayerInfo info{
+      .name = LayerName(diff_id), .diff_id = diff_id.str(), .chained = facts.DependsOnLower()};
+  Describe(unpacked, info);
+  return parts.pool.Commit(std::move(temp), info);
 }
 
 Result<std::shared_ptr<const Image>> ImportRoot(const StoreParts& parts, ArchiveStream& archive,
@@ -89,7 +90,7 @@ Result<std::shared_ptr<const Image>> ImportRoot(const StoreParts& parts, Archive
   if (!ref) return InvalidArgument("a root file system needs a name for the image");
   Digest diff_id = Digest::Sha256Of("");
   NewImage image;
-  image.layers = {LN_TRY(UnpackRoot(parts, archive, diff_id))};
+  image.layers = {LN_TRY(UnpackRoot(parts, archive, options, diff_id))};
   LN_TRY(parts.pool.Sync());
   image.config_json = DumpConfig(options.config, diff_id);
   image.config = LN_TRY_CTX(ImageConfig::Parse(image.config_json), "image config");
@@ -103,9 +104,9 @@ std::string BlobName(const Digest& digest) {
   return "blobs/" + std::string(digest.algorithm()) + "/" + std::string(digest.hex());
 }
 
-Result<std::string> ReadBlob(const ArchiveSpool& spool, const Digest& digest,
+Result<std::string> ReadBlob(const ImageArchive& archive, const Digest& digest,
                              std::size_t max_bytes) {
-  std::string out = LN_TRY(spool.ReadSmall(BlobName(digest), max_bytes));
+  std::string out = LN_TRY(archive.ReadSmall(BlobName(digest), max_bytes));
   Hasher hasher(digest.algorithm());
   hasher.Update(out);
   if (hasher.Finish() != digest)
@@ -123,19 +124,19 @@ std::string NameOf(const Descriptor& entry) {
   return "";
 }
 
-Result<Found> ReadOciImage(const ArchiveSpool& spool, const Descriptor& top,
+Result<Found> ReadOciImage(const ImageArchive& archive, const Descriptor& top,
                            const std::string& name) {
   Descriptor at = top;
   std::string body;
   for (int depth = 0;; ++depth) {
-    body = LN_TRY(ReadBlob(spool, at.digest, kMaxManifestBytes));
+    body = LN_TRY(ReadBlob(archive, at.digest, kMaxManifestBytes));
     if (!IsIndexType(at.media_type)) break;
     if (depth == kMaxIndexDepth) return InvalidArgument("indexes are nested too deeply");
     const Index index = LN_TRY_CTX(Index::Parse(body), "index");
     at = LN_TRY(index.Select("linux", HostArchitecture()));
   }
   Found out{.manifest = LN_TRY_CTX(Manifest::Parse(body), "manifest"), .manifest_json = body};
-  out.config_json = LN_TRY(ReadBlob(spool, out.manifest.config.digest, kMaxConfigBytes));
+  out.config_json = LN_TRY(ReadBlob(archive, out.manifest.config.digest, kMaxConfigBytes));
   for (const Descriptor& layer : out.manifest.layers)
     out.layer_members.push_back(BlobName(layer.digest));
   if (!name.empty()) {
@@ -146,9 +147,9 @@ Result<Found> ReadOciImage(const ArchiveSpool& spool, const Descriptor& top,
   return out;
 }
 
-Result<std::vector<Found>> ReadOciArchive(const ArchiveSpool& spool,
+Result<std::vector<Found>> ReadOciArchive(const ImageArchive& archive,
                                           const std::optional<Reference>& given) {
-  const std::string text = LN_TRY(spool.ReadSmall("index.json", kMaxManifestBytes));
+  const std::string text = LN_TRY(archive.ReadSmall("index.json", kMaxManifestBytes));
   const Index index = LN_TRY_CTX(Index::Parse(text), "index.json");
   // Entries of the same name are the same image for several machines.
   std::map<std::string, Index> by_name;
@@ -163,17 +164,27 @@ Result<std::vector<Found>> ReadOciArchive(const ArchiveSpool& spool,
     const Descriptor top = entries.manifests.size() == 1
                                ? entries.manifests.front()
                                : LN_TRY(entries.Select("linux", HostArchitecture()));
-    out.push_back(LN_TRY(ReadOciImage(spool, top, given ? given->str() : name)));
+    Found found = LN_TRY(ReadOciImage(archive, top, given ? given->str() : name));
+    // An image with several names has an entry for each.
+    const auto same = std::find_if(out.begin(), out.end(), [&found](const Found& other) {
+      return other.manifest_json == found.manifest_json;
+    });
+    if (same == out.end()) {
+      out.push_back(std::move(found));
+      continue;
+    }
+    std::ranges::move(found.names.tags, std::back_inserter(same->names.tags));
+    std::ranges::move(found.names.digests, std::back_inserter(same->names.digests));
   }
   return out;
 }
 
 // ---- docker archive ----
 
-Result<Found> ReadDockerImage(const ArchiveSpool& spool, const JsonView& entry,
+Result<Found> ReadDockerImage(const ImageArchive& archive, const JsonView& entry,
                               const std::optional<Reference>& given) {
   const auto config_name = LN_TRY(entry.Required<std::string>("Config"));
-  std::string config_json = LN_TRY(spool.ReadSmall(config_name, kMaxConfigBytes));
+  std::string config_json = LN_TRY(archive.ReadSmall(config_name, kMaxConfigBytes));
   const ImageConfig config = LN_TRY_CTX(ImageConfig::Parse(config_json), config_name);
   std::vector<std::string> layers = LN_TRY(entry.Strings("Layers"));
   if (layers.size() != config.diff_ids.size())
@@ -184,7 +195,7 @@ Result<Found> ReadDockerImage(const ArchiveSpool& spool, const JsonView& entry,
                                     .digest = Digest::Sha256Of(config_json),
                                     .size = config_json.size()}}};
   for (std::size_t i = 0; i < layers.size(); ++i) {
-    const ArchiveSpool::Member* member = spool.Find(layers[i]);
+    const ImageArchive::Member* member = archive.Find(layers[i]);
     if (member == nullptr) return entry.Fail("the archive has no " + layers[i].substr(0, 256));
     // The blobs have no digests here; that of the content is checked.
     out.manifest.layers.push_back(
@@ -202,9 +213,9 @@ Result<Found> ReadDockerImage(const ArchiveSpool& spool, const JsonView& entry,
   return out;
 }
 
-Result<std::vector<Found>> ReadDockerArchive(const ArchiveSpool& spool,
+Result<std::vector<Found>> ReadDockerArchive(const ImageArchive& archive,
                                              const std::optional<Reference>& given) {
-  const std::string text = LN_TRY(spool.ReadSmall("manifest.json", kMaxManifestBytes));
+  const std::string text = LN_TRY(archive.ReadSmall("manifest.json", kMaxManifestBytes));
   const Json document = LN_TRY_CTX(ParseJson(text), "manifest.json");
   const std::vector<JsonView> entries = LN_TRY_CTX(JsonView(document).Elements(), "manifest.json");
   if (entries.empty()) return InvalidArgument("the archive has no image");
@@ -214,50 +225,57 @@ Result<std::vector<Found>> ReadDockerArchive(const ArchiveSpool& spool,
   }
   std::vector<Found> out;
   for (const JsonView& entry : entries) {
-    out.push_back(LN_TRY_CTX(ReadDockerImage(spool, entry, given), "manifest.json"));
+    out.push_back(LN_TRY_CTX(ReadDockerImage(archive, entry, given), "manifest.json"));
   }
   return out;
 }
 
 // ---- both ----
 
-// Sends a member to the sink; with `verify`, its digest and size must be those of the blob.
-Result<void> SendMember(const ArchiveSpool& spool, const std::string& name, const Descriptor& blob,
-                        bool verify, const AssembleRequest::Sink& sink) {
-  const ArchiveSpool::Member* member = spool.Find(name);
-  if (member == nullptr) return InvalidArgument("the archive has no " + name.substr(0, 256));
+// A member that is there must be what the manifest promises.
+Result<void> CheckMember(const ImageArchive& archive, const std::string& name,
+                         const Descriptor& blob, bool has_digest) {
+  const ImageArchive::Member* member = archive.Find(name);
+  if (member == nullptr) return Ok();  // the layer may be here already
   if (member->size != blob.size)
     return Error(Code::kDataLoss, "blob " + blob.digest.str() + " has another size than promised");
-  const UniqueFd file = LN_TRY(Open(member->path, O_RDONLY));
-  Hasher hasher(blob.digest.algorithm());
-  std::string buffer(128U << 10, '\0');
-  for (;;) {
-    const ssize_t n = read(file.get(), buffer.data(), buffer.size());
-    if (n < 0 && errno == EINTR) continue;
-    if (n < 0) return Error::FromErrno(errno, "read the archive");
-    if (n == 0) break;
-    const std::string_view bytes(buffer.data(), static_cast<std::size_t>(n));
-    if (verify) hasher.Update(bytes);
-    LN_TRY(sink(bytes));
-  }
-  if (verify && hasher.Finish() != blob.digest) {
+  if (has_digest && member->digest != blob.digest)
     return Error(Code::kDataLoss, "blob " + blob.digest.str() + " does not match its digest");
-  }
   return Ok();
 }
 
-Result<std::shared_ptr<const Image>> StoreFound(const StoreParts& parts, const ArchiveSpool& spool,
-                                                Found found) {
+Result<std::shared_ptr<const Image>> StoreFound(const StoreParts& parts, ImageArchive& archive,
+                                                Found found, const std::stop_token& stop) {
+  const ImageConfig config = LN_TRY_CTX(ImageConfig::Parse(found.config_json), "image config");
+  if (config.diff_ids.size() != found.manifest.layers.size())
+    return InvalidArgument("the manifest and the config differ in the number of layers");
   std::map<Digest, std::string> members;
+  std::map<Digest, std::string> diff_ids;
   for (std::size_t i = 0; i < found.manifest.layers.size(); ++i) {
-    members[found.manifest.layers[i].digest] = found.layer_members[i];
+    const Descriptor& blob = found.manifest.layers[i];
+    LN_TRY(CheckMember(archive, found.layer_members[i], blob, !found.manifest_json.empty()));
+    members[blob.digest] = found.layer_members[i];
+    diff_ids[blob.digest] = config.diff_ids[i].str();
   }
-  const bool verify = !found.manifest_json.empty();
+  Mutex mu;
   AssembleRequest request;
-  request.fetch = [&spool, members = std::move(members), verify](
-                      const Descriptor& blob, const std::stop_token&,
-                      const AssembleRequest::Sink& sink) {
-    return SendMember(spool, members.at(blob.digest), blob, verify, sink);
+  request.stop = stop;
+  request.take = [&](const Digest& diff_id) {
+    MutexLock lock(mu);
+    return archive.TakeLayer(diff_id);
+  };
+  // Not among what was unpacked: it was no layer, or another image of the archive has taken it and
+  // it is here for that one only.
+  request.fetch = [&](const Descriptor& blob, const std::stop_token&,
+                      const AssembleRequest::Sink& sink) -> Result<void> {
+    const std::string& name = members.at(blob.digest);
+    const ImageArchive::Member* member = archive.Find(name);
+    if (member == nullptr) return InvalidArgument("the archive has no " + name.substr(0, 256));
+    if (member->error) return *member->error;
+    if (member->is_document) return sink(member->document);  // a very small one
+    if (const auto same = FindExact(parts.table, diff_ids.at(blob.digest)))
+      return RebuildLayer(parts.pool, *same, sink);
+    return Error(Code::kDataLoss, "its content is not what the image's config promises");
   };
   return StoreImage(parts, found.manifest, std::move(found.manifest_json),
                     std::move(found.config_json), found.names, std::move(request));
@@ -265,29 +283,34 @@ Result<std::shared_ptr<const Image>> StoreFound(const StoreParts& parts, const A
 
 }  // namespace
 
-Result<std::shared_ptr<const Image>> ImportImage(const StoreParts& parts,
-                                                 const std::string& spool_parent, FdRef fd,
-                                                 const ImageStore::ImportOptions& options) {
-  ArchiveStream archive(fd);
-  if (!LN_TRY(LooksLikeImageArchive(archive))) return ImportRoot(parts, archive, options);
-
+Result<std::vector<std::shared_ptr<const Image>>> ImportImages(
+    const StoreParts& parts, FdRef fd, const ImageStore::ImportOptions& options) {
+  ArchiveStream stream(fd);
+  std::vector<std::shared_ptr<const Image>> out;
+  if (!LN_TRY(LooksLikeImageArchive(stream))) {
+    out.push_back(LN_TRY(ImportRoot(parts, stream, options)));
+    if (options.imported) options.imported(*out.back());
+    return out;
+  }
   const std::optional<Reference> given = LN_TRY(GivenName(options.name));
-  const auto spool = LN_TRY(ArchiveSpool::Read(spool_parent, archive, parts.limits));
+  const auto archive = LN_TRY(ImageArchive::Read(stream, {.pool = parts.pool,
+                                                          .limits = parts.limits,
+                                                          .stop = options.stop,
+                                                          .progress = options.progress}));
   std::vector<Found> images;
-  if (spool->Find("index.json") != nullptr) {
-    images = LN_TRY(ReadOciArchive(*spool, given));
-  } else if (spool->Find("manifest.json") != nullptr) {
-    images = LN_TRY(ReadDockerArchive(*spool, given));
+  if (archive->Find("index.json") != nullptr) {
+    images = LN_TRY(ReadOciArchive(*archive, given));
+  } else if (archive->Find("manifest.json") != nullptr) {
+    images = LN_TRY(ReadDockerArchive(*archive, given));
   } else {
     return InvalidArgument(
         "the archive has neither an index.json (OCI) nor a manifest.json (docker)");
   }
-  std::shared_ptr<const Image> first;
   for (Found& found : images) {
-    auto image = LN_TRY(StoreFound(parts, *spool, std::move(found)));
-    if (!first) first = std::move(image);
+    out.push_back(LN_TRY(StoreFound(parts, *archive, std::move(found), options.stop)));
+    if (options.imported) options.imported(*out.back());
   }
-  return first;
+  return out;
 }
 
 }  // namespace linnet::oci

@@ -2,7 +2,7 @@
 #pragma once
 
 #include <memory>
-#include <string>
+#include <vector>
 
 #include "linnet/base/result.h"
 #include "linnet/base/unique_fd.h"
@@ -12,9 +12,9 @@
 
 namespace linnet::oci {
 
-// `spool` is a directory for what has to be read more than once.
-Result<std::shared_ptr<const Image>> ImportImage(const StoreParts& parts, const std::string& spool,
-                                                 FdRef archive,
-                                                 const ImageStore::ImportOptions& options);
+// Reads `archive` once, from where it stands; it may be a pipe. All images in it; where one fails,
+// those before it are stored.
+Result<std::vector<std::shared_ptr<const Image>>> ImportImages(
+    const StoreParts& parts, FdRef archive, const ImageStore::ImportOptions& options);
 
 }  // namespace linnet::oci

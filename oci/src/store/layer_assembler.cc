@@ -7,7 +7,7 @@
 #include <system_error>
 #include <thread>
 
-#include "unpack/layer_unpacker.h"
+#include "store/image_table.h"
 
 namespace linnet::oci {
 namespace {
@@ -16,18 +16,18 @@ constexpr std::chrono::milliseconds kProgressInterval{100};
 
 Error Stopped() { return {Code::kCancelled, "stopped"}; }
 
-// The names by which the layers are known where they depend on what lies below.
-std::vector<std::string> ChainNames(const std::vector<Digest>& diff_ids) {
-  std::vector<std::string> out;
-  std::optional<Digest> chain;
-  for (const Digest& diff_id : diff_ids) {
-    chain = chain ? Digest::Sha256Of(chain->str() + " " + diff_id.str()) : diff_id;
-    out.push_back(LayerName(*chain));
-  }
-  return out;
-}
-
 }  // namespace
+
+void Describe(const UnpackedLayer& unpacked, LayerInfo& info) {
+  constexpr std::uint64_t kPage = 4096;
+  const RecipeFacts& recipe = unpacked.recipe;
+  info.disk_bytes = unpacked.facts.disk_bytes + (recipe.recipe_bytes + kPage - 1) / kPage * kPage;
+  info.inodes = unpacked.facts.inodes;
+  info.opaque_root = unpacked.facts.opaque_root;
+  info.exact = recipe.exact;
+  info.tar_bytes = recipe.tar_bytes;
+  info.moved = unpacked.facts.moved;
+}
 
 std::string ShortDigest(const Digest& digest) { return std::string(digest.hex().substr(0, 12)); }
 
@@ -70,21 +70,18 @@ class LayerAssembler {
     // In order: a layer may depend on those below. What is waited for was begun before this image
     // was, so nobody waits in a circle.
     for (Slot& slot : slots_) LN_TRY(Settle(slot));
-    return Visible();
+    std::vector<std::shared_ptr<const Layer>> out;
+    for (const Slot& slot : slots_) out.push_back(slot.layer);
+    return out;
   }
 
  private:
-  // Unpacked, but it needs the layers below before it is complete.
-  struct Waiting {
-    TempLayer temp;
-    LayerFacts facts;
-  };
   struct Slot {
     std::size_t index = 0;
     std::string diff_name;
     std::shared_ptr<const Layer> layer;                 // where it is here already
     std::shared_ptr<LayerFlights::Flight> own, joined;  // shared with who joined, or with the owner
-    std::unique_ptr<Waiting> waiting;
+    std::unique_ptr<ReadyLayer> waiting;  // it needs the layers below before it is complete
   };
 
   bool Fits(const Slot& slot, const Layer& layer) const {
@@ -173,9 +170,9 @@ class LayerAssembler {
     auto unpacked = Unpack(slot, stop);
     // kUnavailable keeps its message: kubelet looks at how it begins.
     if (!unpacked && unpacked.error().Is(Code::kUnavailable)) return std::move(unpacked).error();
-    Waiting waiting = LN_TRY_CTX(std::move(unpacked), "layer " + ShortDigest(blob.digest));
-    if (slot.index > 0 && waiting.facts.DependsOnLower()) {
-      slot.waiting = std::make_unique<Waiting>(std::move(waiting));
+    ReadyLayer waiting = LN_TRY_CTX(std::move(unpacked), "layer " + ShortDigest(blob.digest));
+    if (slot.index > 0 && waiting.unpacked.facts.DependsOnLower()) {
+      slot.waiting = std::make_unique<ReadyLayer>(std::move(waiting));
       return Ok();
     }
     slot.layer =
@@ -184,12 +181,15 @@ class LayerAssembler {
     return Ok();
   }
 
-  Result<Waiting> Unpack(const Slot& slot, const std::stop_token& stop) {
+  Result<ReadyLayer> Unpack(const Slot& slot, const std::stop_token& stop) {
     const Descriptor& blob = request_.blobs[slot.index];
     const Digest& diff_id = request_.diff_ids[slot.index];
+    if (request_.take) {
+      if (auto ready = request_.take(diff_id)) return *std::move(ready);
+    }
     TempLayer temp = LN_TRY(pool_.NewTemp());
-    const auto unpacker =
-        LN_TRY(LayerUnpacker::Start(temp.root(), diff_id.algorithm(), request_.limits));
+    const auto unpacker = LN_TRY(
+        LayerUnpacker::Start(temp.root(), diff_id.algorithm(), request_.limits, temp.directory()));
     const std::string name = ShortDigest(blob.digest);
     std::uint64_t done_bytes = 0;
     std::chrono::steady_clock::time_point reported{};
@@ -211,21 +211,20 @@ class LayerAssembler {
       return Error(Code::kDataLoss, "its content is " + unpacked.diff_id.str() +
                                         " where the image's config promises " + diff_id.str());
     }
-    return Waiting{std::move(temp), std::move(unpacked.facts)};
+    return ReadyLayer{std::move(temp), std::move(unpacked)};
   }
 
-  Result<std::shared_ptr<const Layer>> Complete(const Slot& slot, Waiting waiting) {
-    LayerFacts& facts = waiting.facts;
-    LayerInfo info{.name = slot.diff_name};
-    if (facts.DependsOnLower()) {
-      LN_TRY(CompleteFromLower(waiting.temp.root(), facts, Lower(slot.index)));
+  Result<std::shared_ptr<const Layer>> Complete(const Slot& slot, ReadyLayer waiting) {
+    LayerInfo info{.name = slot.diff_name, .diff_id = request_.diff_ids[slot.index].str()};
+    if (waiting.unpacked.facts.DependsOnLower()) {
+      LN_TRY(CompleteFromLower(waiting.temp.root(), waiting.unpacked.facts, Lower(slot.index)));
       info.name = chain_names_[slot.index];
       info.chained = true;
     }
-    info.disk_bytes = facts.disk_bytes;
-    info.inodes = facts.inodes;
-    info.opaque_root = facts.opaque_root;
-    return pool_.Commit(std::move(waiting.temp), info);
+    Describe(waiting.unpacked, info);
+    auto layer = LN_TRY(pool_.Commit(std::move(waiting.temp), info));
+    if (request_.keep_spares) pool_.KeepSpare(layer);
+    return layer;
   }
 
   // What lies below, highest first.
@@ -241,7 +240,7 @@ class LayerAssembler {
 
   Result<void> Settle(Slot& slot) {
     if (slot.waiting) {
-      Waiting waiting = std::move(*std::exchange(slot.waiting, nullptr));
+      ReadyLayer waiting = std::move(*std::exchange(slot.waiting, nullptr));
       slot.layer = LN_TRY_CTX(Complete(slot, std::move(waiting)),
                               "layer " + ShortDigest(request_.blobs[slot.index].digest));
       Land(slot, slot.layer);
@@ -257,24 +256,11 @@ class LayerAssembler {
     if (!slot.layer) {
       LN_TRY(UnpackSlot(slot, request_.stop));
       if (slot.waiting) {
-        Waiting waiting = std::move(*std::exchange(slot.waiting, nullptr));
+        ReadyLayer waiting = std::move(*std::exchange(slot.waiting, nullptr));
         slot.layer = LN_TRY(Complete(slot, std::move(waiting)));
       }
     }
     return Ok();
-  }
-
-  std::vector<std::shared_ptr<const Layer>> Visible() const {
-    std::vector<std::shared_ptr<const Layer>> out;
-    std::set<const Layer*> seen;
-    // From the top: of a layer that comes twice, overlayfs takes one only, and the upper one
-    // decides.
-    for (auto slot = slots_.rbegin(); slot != slots_.rend(); ++slot) {
-      if (seen.insert(slot->layer.get()).second) out.push_back(slot->layer);
-      if (slot->layer->info().opaque_root) break;
-    }
-    std::reverse(out.begin(), out.end());
-    return out;
   }
 
   LayerPool& pool_;

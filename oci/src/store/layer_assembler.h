@@ -22,7 +22,7 @@
 #include "linnet/oci/image_store.h"
 
 #include "store/layer_pool.h"
-#include "unpack/layer_writer.h"
+#include "unpack/layer_unpacker.h"
 
 namespace linnet::oci {
 
@@ -48,6 +48,12 @@ class LayerFlights {
   std::map<std::string, std::shared_ptr<Flight>> under_way_ LN_GUARDED_BY(mu_);
 };
 
+// Unpacked, not yet among the layers: it may need those below before it is complete.
+struct ReadyLayer {
+  TempLayer temp;
+  UnpackedLayer unpacked;
+};
+
 struct AssembleRequest {
   std::vector<Descriptor> blobs;
   std::vector<Digest> diff_ids;  // as many
@@ -59,13 +65,20 @@ struct AssembleRequest {
   std::stop_token stop;
   int max_parallel = 3;
   UnpackLimits limits;
+  // Layers that came to be are kept as spares until an image has them.
+  bool keep_spares = false;
+  // Layers that were unpacked before anybody knew whose they are; asked first. nullopt: not there.
+  std::function<std::optional<ReadyLayer>(const Digest& diff_id)> take;
 };
 
-// The visible layers, lowest first, each once. Errors: the fetch's, kDataLoss for a wrong diff id,
+// One layer for each diff id, lowest first. Errors: the fetch's, kDataLoss for a wrong diff id,
 // those of unpacking.
 Result<std::vector<std::shared_ptr<const Layer>>> AssembleLayers(LayerPool& pool,
                                                                  LayerFlights& flights,
                                                                  const AssembleRequest& request);
+
+// What unpacking found out, into `info`.
+void Describe(const UnpackedLayer& unpacked, LayerInfo& info);
 
 // "12 digits", as tools show digests.
 std::string ShortDigest(const Digest& digest);

@@ -1,34 +1,28 @@
-// The unpacked layers on disk: <root>/layers/<algorithm>-<hex>/fs.
+// The unpacked layers on disk: <root>/layers/<algorithm>-<hex>/{fs/,tar.zst,layer.json}.
 //
 // A layer lives as long as somebody holds its Layer: the images that use it, a root file system
 // mounted on it, a pull under way. When the last one lets go, the directory is renamed to trash-…
 // at once, and a thread of the pool's own removes it. What is being unpacked is tmp-….
+//
+// Layers of a pull that came to nothing are kept for a while (spares), for the next attempt, also
+// by the next daemon of the same boot: after a power cut nobody knows what of them is on the disk.
 #pragma once
 
+#include <chrono>
 #include <cstdint>
 #include <functional>
 #include <memory>
 #include <string>
 #include <thread>
+#include <vector>
 
 #include "linnet/base/result.h"
 #include "linnet/base/unique_fd.h"
 #include "linnet/oci/digest.h"
 
+#include "store/layer_info.h"
+
 namespace linnet::oci {
-
-struct LayerInfo {
-  std::string name;  // of its directory: "sha256-<hex>"
-  std::uint64_t disk_bytes = 0;
-  std::uint64_t inodes = 0;
-  bool opaque_root = false;  // nothing of the layers below is visible
-  // Something in it was taken from the layers below (or, at the bottom of an image, from nowhere):
-  // it is good for images with that same chain of layers only.
-  bool chained = false;
-};
-
-// "sha256-<hex>", safe as a file name.
-std::string LayerName(const Digest& id);
 
 class LayerPoolCore;
 
@@ -57,21 +51,23 @@ class TempLayer {
   TempLayer& operator=(TempLayer&&) = delete;
   ~TempLayer();
   FdRef root() const { return root_; }  // of fs/
+  FdRef directory() const { return directory_; }
 
  private:
   friend class LayerPool;
   friend class LayerPoolCore;
-  TempLayer(std::shared_ptr<LayerPoolCore> pool, std::string name, UniqueFd root);
+  TempLayer(std::shared_ptr<LayerPoolCore> pool, std::string name);
   std::shared_ptr<LayerPoolCore> pool_;
   std::string name_;  // empty: committed or moved from
-  UniqueFd root_;
+  UniqueFd directory_, root_;
 };
 
 // Thread-safe.
 class LayerPool {
  public:
-  // `directory` is made if absent.
-  static Result<std::unique_ptr<LayerPool>> Open(const std::string& directory);
+  // `directory` is made if absent. Spares are kept for `keep_spares`; zero: not at all.
+  static Result<std::unique_ptr<LayerPool>> Open(
+      const std::string& directory, std::chrono::seconds keep_spares = std::chrono::seconds(0));
   ~LayerPool();
   // Ends the thread. Layers that are held still stay on disk from now on, whoever lets go of them.
   void Shutdown();
@@ -80,7 +76,8 @@ class LayerPool {
 
   // At start: a layer that the index names. nullptr where its directory is missing.
   std::shared_ptr<const Layer> Adopt(const LayerInfo& info);
-  // At start, after all Adopt: everything else in the directory goes to the trash.
+  // At start, after all Adopt: everything else in the directory goes to the trash, or becomes a
+  // spare.
   Result<void> RemoveUnknown();
 
   // nullptr: not here.
@@ -89,6 +86,25 @@ class LayerPool {
   // Gives it its name. Where a layer of that name came meanwhile, that one is returned and `temp`
   // goes.
   Result<std::shared_ptr<const Layer>> Commit(TempLayer temp, const LayerInfo& info);
+  // Puts `temp` in the place of a layer that nothing has mounted; what was there goes. The old
+  // Layer is nobody's any more: the table takes the new one.
+  Result<std::shared_ptr<const Layer>> Replace(TempLayer temp, const LayerInfo& info);
+
+  // No image has it yet: it is kept for a while.
+  void KeepSpare(const std::shared_ptr<const Layer>& layer);
+  // An image has them now.
+  void ForgetSpares(const std::vector<std::shared_ptr<const Layer>>& layers);
+  // All of them go. Returns what they took.
+  struct Totals {
+    std::uint64_t bytes = 0, inodes = 0, layers = 0;
+  };
+  Totals DropSpares();
+  Totals CountSpares() const;
+
+  // An empty directory that is always there: overlayfs wants something below.
+  const std::string& empty_layer() const;
+  // layers/<name>
+  Result<UniqueFd> OpenDirectory(const Layer& layer) const;
 
   // Everything written so far is on the disk.
   Result<void> Sync() const;

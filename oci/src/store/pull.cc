@@ -132,6 +132,7 @@ Result<std::shared_ptr<const Image>> PullImage(const StoreParts& parts, Registry
     };
     request.progress = job.progress;
     request.stop = job.stop;
+    request.keep_spares = true;
     image = LN_TRY(StoreImage(parts, manifest, std::move(resolved.manifest_json), std::move(config),
                               names, std::move(request)));
   }

@@ -47,9 +47,11 @@ class HashingOutput final : public OutputBuffer {
 
 class LayerUnpacker::Impl {
  public:
-  Impl(FdRef root, std::string_view algorithm, const UnpackLimits& limits)
+  Impl(FdRef root, std::string_view algorithm, const UnpackLimits& limits,
+       std::optional<FdRef> recipe_dir)
       : root_(root),
         limits_(limits),
+        recipe_dir_(recipe_dir),
         output_(queue_, algorithm),
         decompressor_(output_, limits.max_window_bytes) {}
 
@@ -76,7 +78,7 @@ class LayerUnpacker::Impl {
     thread_.join();
     LN_TRY(std::move(finished));
     LayerFacts facts = LN_TRY(std::move(outcome_));
-    return UnpackedLayer{output_.Finish(), std::move(facts)};
+    return UnpackedLayer{output_.Finish(), std::move(facts), recipe_};
   }
 
  private:
@@ -94,18 +96,39 @@ class LayerUnpacker::Impl {
       umask(0);
       writer.AssumeNoUmask();
     }
-    TarReader reader([this] { return queue_.Next(); });
+    std::optional<TarRecorder> recorder;
+    if (recipe_dir_) recorder.emplace(*recipe_dir_);
+    TarReader reader([this, &recorder] {
+      auto bytes = queue_.Next();
+      if (bytes && recorder) recorder->Feed(*bytes);
+      return bytes;
+    });
     const LayerWriter::ReadData read = [&reader] { return reader.Read(); };
     for (;;) {
       const TarEntry* entry = LN_TRY(reader.Next());
       if (entry == nullptr) break;
+      if (recorder) Record(*recorder, *entry);
       LN_TRY(writer.Place(*entry, read));
     }
+    while (recorder) {
+      const std::string_view rest = LN_TRY(queue_.Next());
+      if (rest.empty()) break;
+      recorder->Feed(rest);
+    }
+    if (recorder) recipe_ = recorder->Finish();
     return writer.Finish();
+  }
+
+  void Record(TarRecorder& recorder, const TarEntry& entry) const {
+    // A name that is not clean fails when the entry is placed.
+    const auto path = CleanEntryPath(entry.path, limits_);
+    if (path) recorder.SawEntry(*path, entry.kind == EntryKind::kFile ? entry.size : 0);
   }
 
   const FdRef root_;
   const UnpackLimits limits_;
+  const std::optional<FdRef> recipe_dir_;
+  RecipeFacts recipe_;  // the thread's, until it is joined
   BlockQueue queue_;
   HashingOutput output_;
   Decompressor decompressor_;
@@ -117,8 +140,9 @@ LayerUnpacker::LayerUnpacker(std::unique_ptr<Impl> impl) : impl_(std::move(impl)
 LayerUnpacker::~LayerUnpacker() = default;
 
 Result<std::unique_ptr<LayerUnpacker>> LayerUnpacker::Start(FdRef root, std::string_view algorithm,
-                                                            const UnpackLimits& limits) {
-  auto impl = std::make_unique<Impl>(root, algorithm, limits);
+                                                            const UnpackLimits& limits,
+                                                            std::optional<FdRef> recipe_dir) {
+  auto impl = std::make_unique<Impl>(root, algorithm, limits, recipe_dir);
   LN_TRY(impl->StartThread());
   return std::unique_ptr<LayerUnpacker>(new LayerUnpacker(std::move(impl)));
 }

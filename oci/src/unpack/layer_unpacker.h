@@ -6,6 +6,7 @@
 #pragma once
 
 #include <memory>
+#include <optional>
 #include <string_view>
 
 #include "linnet/base/result.h"
@@ -13,21 +14,24 @@
 #include "linnet/oci/digest.h"
 
 #include "unpack/layer_writer.h"
+#include "unpack/tar_recipe.h"
 
 namespace linnet::oci {
 
 struct UnpackedLayer {
   Digest diff_id;
   LayerFacts facts;
+  RecipeFacts recipe;  // where one was asked for
 };
 
 // Thread-compatible.
 class LayerUnpacker {
  public:
   // `root` is an empty directory and stays open as long as the unpacker lives. `algorithm` of the
-  // diff id.
-  static Result<std::unique_ptr<LayerUnpacker>> Start(FdRef root, std::string_view algorithm,
-                                                      const UnpackLimits& limits);
+  // diff id. `recipe_dir` is where the recipe of the tar goes; it stays open, too.
+  static Result<std::unique_ptr<LayerUnpacker>> Start(
+      FdRef root, std::string_view algorithm, const UnpackLimits& limits,
+      std::optional<FdRef> recipe_dir = std::nullopt);
   // Ends the thread; what was placed stays where it is: the caller removes the directory.
   ~LayerUnpacker();
   LayerUnpacker(const LayerUnpacker&) = delete;

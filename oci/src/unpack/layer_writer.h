@@ -20,6 +20,7 @@
 
 #include <cstdint>
 #include <functional>
+#include <map>
 #include <optional>
 #include <set>
 #include <string>
@@ -55,6 +56,8 @@ struct LayerFacts {
   // Sorted, parents first; relative to the layer's root.
   std::vector<std::string> implied_dirs;
   std::vector<PendingLink> pending_links;
+  // What CompleteFromLower put elsewhere: directory → where the link below of that name leads.
+  std::map<std::string, std::string> moved;
   bool DependsOnLower() const { return !implied_dirs.empty() || !pending_links.empty(); }
 };
 

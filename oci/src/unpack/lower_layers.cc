@@ -295,6 +295,7 @@ Result<void> MoveBehindLinks(FdRef root, LayerFacts& facts, const std::vector<st
     link.path = Moved(link.path, moves);
     link.target = Moved(link.target, moves);
   }
+  facts.moved = std::move(moves);
   return Ok();
 }
 

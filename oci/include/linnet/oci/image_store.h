@@ -66,6 +66,12 @@ struct ImageStoreOptions {
   std::uint64_t max_layer_bytes = 100ULL << 30;
   std::uint64_t max_layer_entries = 2'000'000;
   std::uint64_t max_window_bytes = 128ULL << 20;
+  // Layers of a pull that came to nothing are kept that long for the next attempt.
+  std::chrono::seconds keep_unfinished{0};
+  // Names of images that are never removed but by name; * stands for anything.
+  std::vector<std::string> pinned;
+  std::string preload_dir;  // archives that ImageAdmin::Preload loads; "": <root>/preload
+  bool pin_preloaded = true;
 };
 
 struct FsUsage {
@@ -73,6 +79,8 @@ struct FsUsage {
   std::uint64_t used_bytes = 0;
   std::uint64_t inodes_used = 0;
 };
+
+class ImageAdmin;  // image_admin.h
 
 class ImageStore {
  public:
@@ -95,12 +103,17 @@ class ImageStore {
                                                     const PullOptions& options) = 0;
 
   // A root file system tar (gzip, zstd or plain), an OCI archive or a docker archive, from a file
-  // descriptor. `name` is required for a root file system tar, else it replaces the archive's names
+  // descriptor (a pipe, too: it is read once, from where it stands). Returns the first image.
+  // `name` is required for a root file system tar, else it replaces the archive's names
   // where it is given.
   struct ImportOptions {
     std::string name;
     ImageConfig config;  // for a root file system tar: cmd, entrypoint, env, … (architecture and
                          // diff ids are filled in)
+    std::stop_token stop;
+    std::function<void(const PullProgress&)> progress;
+    // Told of each image of the archive, when it is stored.
+    std::function<void(const Image&)> imported;
   };
   virtual Result<std::shared_ptr<const Image>> Import(FdRef archive,
                                                       const ImportOptions& options) = 0;
@@ -114,6 +127,9 @@ class ImageStore {
   // was removed while held and is not held now.
   virtual Result<std::shared_ptr<const void>> Hold(const Digest& image_id) = 0;
   virtual Result<FsUsage> Usage() const = 0;
+
+  // What more there is to do with images. nullptr: a store that has only what pods need.
+  virtual ImageAdmin* admin() { return nullptr; }
 };
 
 }  // namespace linnet::oci

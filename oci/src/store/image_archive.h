@@ -1,19 +1,23 @@
-// The members of an image archive as files of ours, so that they can be read in any order. Names of
-// members are keys, never paths.
+// What an image archive (OCI or docker) has in it. Names of members are keys, never paths.
 #pragma once
 
 #include <cstdint>
 #include <functional>
 #include <map>
 #include <memory>
+#include <optional>
+#include <stop_token>
 #include <string>
 #include <string_view>
 
 #include "linnet/base/result.h"
 #include "linnet/base/unique_fd.h"
+#include "linnet/oci/image_store.h"
 
+#include "store/layer_assembler.h"
+#include "store/layer_pool.h"
 #include "unpack/decompressor.h"
-#include "unpack/layer_writer.h"
+#include "unpack/tar_reader.h"
 
 namespace linnet::oci {
 
@@ -53,29 +57,44 @@ class DecompressedStream final : private OutputBuffer {
   bool ended_ = false;
 };
 
-// Thread-safe once it is filled.
-class ArchiveSpool {
+// One reading of an image archive, whatever the order of its members: documents are kept in memory,
+// whatever is a layer is unpacked at once into a directory of its own, and who it belongs to is
+// found out at the end. Nothing is kept twice. Thread-compatible.
+class ImageArchive {
  public:
-  // Reads the whole tar; files go into a new directory below `parent`.
-  static Result<std::unique_ptr<ArchiveSpool>> Read(const std::string& parent,
-                                                    ArchiveStream& archive,
-                                                    const UnpackLimits& limits);
-  ~ArchiveSpool();
-  ArchiveSpool(const ArchiveSpool&) = delete;
-  ArchiveSpool& operator=(const ArchiveSpool&) = delete;
+  struct Options {
+    LayerPool& pool;
+    UnpackLimits limits;
+    std::stop_token stop;
+    std::function<void(const PullProgress&)> progress;
+  };
+  static Result<std::unique_ptr<ImageArchive>> Read(ArchiveStream& archive, const Options& options);
 
   struct Member {
-    std::string path;  // of the file here
+    Digest digest;  // by the algorithm that its name tells, else sha256
     std::uint64_t size = 0;
+    std::string document;  // where it is a small one
+    bool is_document = false;
+    std::optional<Error> error;  // it looked like a layer
+    std::optional<ReadyLayer> layer;
   };
   // Follows links within the archive. nullptr: no such member.
   const Member* Find(std::string_view name) const;
-  // Errors: kInvalidArgument where it is not there or larger.
+  // Errors: kInvalidArgument where it is not there, larger, or no document.
   Result<std::string> ReadSmall(std::string_view name, std::size_t max_bytes) const;
+  // Each once. nullopt: none of the members is this layer.
+  std::optional<ReadyLayer> TakeLayer(const Digest& diff_id);
 
  private:
-  explicit ArchiveSpool(std::string directory) : directory_(std::move(directory)) {}
-  const std::string directory_;
+  explicit ImageArchive(const Options& options) : options_(options) {}
+  Result<void> ReadMember(TarReader& reader, const TarEntry& entry, const std::string& name);
+  Result<void> Unpack(Member& member, const std::string& name, std::string head,
+                      const std::function<Result<std::string_view>()>& next);
+  bool IsHere(const std::string& name) const;
+
+  const Options options_;
+  std::uint64_t total_bytes_ = 0;
+  std::uint64_t document_bytes_ = 0;
   std::map<std::string, Member, std::less<>> members_;
   std::map<std::string, std::string, std::less<>> links_;
 };
