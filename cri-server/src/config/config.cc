@@ -265,6 +265,7 @@ class Loader {
 
   static void Derive(Config& c) {
     if (c.socket.empty()) c.socket = JoinPath(c.state, "linnet.sock");
+    if (c.images.preload.empty()) c.images.preload = JoinPath(c.root, "preload");
     if (c.network.cache_dir.empty())
       c.network.cache_dir = c.root == kDefaultRoot ? "/var/lib/cni" : JoinPath(c.root, "cni");
     if (c.network.ipam_dir.empty()) c.network.ipam_dir = JoinPath(c.network.cache_dir, "networks");

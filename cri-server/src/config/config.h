@@ -38,6 +38,11 @@ struct Config {
     std::string config_path = "/etc/linnet/certs.d";
     int max_concurrent_downloads = 3;
   } registry;
+  struct Images {
+    std::string preload;                 // "": <root>/preload
+    std::vector<std::string> pinned;     // names that no garbage collection removes; * for anything
+    int keep_unfinished_seconds = 3600;  // layers of a pull that failed, for the next attempt
+  } images;
   struct Network {
     std::string conf_dir = "/etc/cni/net.d";
     std::vector<std::string> bin_dirs = {"/opt/cni/bin"};

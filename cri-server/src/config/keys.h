@@ -19,6 +19,7 @@ void VisitKeys(C& c, F&& f) {
   static const std::vector<std::string> kLevels = {"debug", "info", "warn", "error"};
   static const std::vector<std::string> kFormats = {"logfmt", "json"};
   static constexpr IntRange kDownloads{1, 64};
+  static constexpr IntRange kKept{0, 86'400};
   static constexpr IntRange kPool{0, 256};
   static constexpr IntRange kTimeout{1, 3600};
   static constexpr IntRange kIdle{1, 7 * 24 * 3600};
@@ -30,6 +31,9 @@ void VisitKeys(C& c, F&& f) {
   f("log.file", c.log.file, nullptr);
   f("registry.config_path", c.registry.config_path, nullptr);
   f("registry.max_concurrent_downloads", c.registry.max_concurrent_downloads, &kDownloads);
+  f("images.preload", c.images.preload, nullptr);
+  f("images.pinned", c.images.pinned, nullptr);
+  f("images.keep_unfinished_seconds", c.images.keep_unfinished_seconds, &kKept);
   f("network.conf_dir", c.network.conf_dir, nullptr);
   f("network.bin_dirs", c.network.bin_dirs, nullptr);
   f("network.prefer_external", c.network.prefer_external, nullptr);

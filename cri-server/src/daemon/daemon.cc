@@ -1,6 +1,7 @@
 #include "daemon.h"
 
 #include <malloc.h>
+#include <pthread.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -9,6 +10,7 @@
 #include <chrono>
 #include <csignal>
 #include <new>
+#include <thread>
 
 #include <grpcpp/impl/service_type.h>
 #include <systemd/sd-daemon.h>
@@ -16,6 +18,7 @@
 #include "linnet/base/file.h"
 #include "linnet/base/log.h"
 #include "linnet/network/engine.h"
+#include "linnet/oci/image_admin.h"
 #include "linnet/oci/image_store.h"
 #include "linnet/pods/pod_manager.h"
 
@@ -49,6 +52,9 @@ oci::ImageStoreOptions ImageOptions(const Config& c) {
   o.root = c.root;
   o.registry_config_path = c.registry.config_path;
   o.max_concurrent_downloads = c.registry.max_concurrent_downloads;
+  o.keep_unfinished = std::chrono::seconds(c.images.keep_unfinished_seconds);
+  o.pinned = c.images.pinned;
+  o.preload_dir = c.images.preload;
   return o;
 }
 
@@ -111,6 +117,22 @@ Result<Locks> TakeLocks(const Config& c) {
   auto removed = RemoveAll(JoinPath(c.root, "tmp"));
   if (!removed) log::Warn("left-over not removed, ignoring", {{"err", removed.error()}});
   return locks;
+}
+
+// Beside the calls, which are served meanwhile.
+void Preload(oci::ImageAdmin& images, const std::stop_token& stop) {
+  (void)pthread_setname_np(pthread_self(), "preload");  // for ps and gdb only
+  const auto files = images.Preload(stop);
+  if (!files) {
+    if (!files.error().Is(Code::kCancelled))
+      log::Err("archives not loaded, ignoring", {{"err", files.error()}});
+    return;
+  }
+  for (const oci::PreloadedFile& file : *files) {
+    if (!file.error.empty())
+      log::Err("archive not loaded, ignoring", {{"name", file.file}, {"err", file.error}});
+  }
+  if (!files->empty()) log::Info("archives looked through", {{"files", files->size()}});
 }
 
 void Reload(const ConfigSources& sources) {
@@ -183,6 +205,7 @@ Result<void> RunDaemon(const ConfigSources& sources, const LoadedConfig& loaded)
                   .root = config.root,
                   .state = config.state,
                   .socket = config.socket,
+                  .preload_dir = config.images.preload,
                   .config = ConfigJson(loaded)};
   WorkerPool workers({.on_idle = [] { malloc_trim(0); }});
   Edge edge(workers);
@@ -203,7 +226,11 @@ Result<void> RunDaemon(const ConfigSources& sources, const LoadedConfig& loaded)
                         {"pods", pods->ListPods({}).size()},
                         {"ms", took.count()}});
   ::sd_notify(0, "READY=1");
+  std::jthread preload;
+  if (oci::ImageAdmin* const admin = images->admin(); admin != nullptr)
+    preload = std::jthread([admin](const std::stop_token& stop) { Preload(*admin, stop); });
   const int signal = WaitForEnd(sources);
+  preload.request_stop();
   ::sd_notify(0, "STOPPING=1");
   log::Info("stopping, pods go on", {{"signal", signal}});
   server->StopAccepting();

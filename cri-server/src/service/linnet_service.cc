@@ -1,22 +1,14 @@
 // linnet.v1.Linnet: what CRI does not offer and the command line wants.
-#include <fcntl.h>
-#include <unistd.h>
-
-#include <cerrno>
 #include <mutex>
 
-#include "linnet/base/file.h"
-#include "linnet/base/ids.h"
-
 #include "convert/text.h"
-#include "linnet.grpc.pb.h"
+#include "image_calls.h"
 #include "serve.h"
 #include "services.h"
 
 namespace linnet::cri {
 namespace {
 
-namespace ext = ::linnet::v1;
 using Context = grpc::CallbackServerContext;
 
 // One write at a time; what comes meanwhile is kept by subject, the newest only.
@@ -109,101 +101,16 @@ class PullCall final : public grpc::ServerWriteReactor<ext::PullProgress> {
   std::optional<grpc::Status> result_;
 };
 
-// The archive is spooled to a file without a name, since some archives have their table of contents
-// last. Each chunk is written by a worker, and only then is the next one read.
-class ImportCall final : public grpc::ServerReadReactor<ext::ImportImageRequest> {
- public:
-  ImportCall(Edge& edge, oci::ImageStore& images, const std::string& root, Context* context,
-             ext::ImportImageResponse& response)
-      : edge_(edge),
-        images_(images),
-        spool_dir_(JoinPath(root, "tmp")),
-        response_(response),
-        call_(edge.Begin(context, {})) {}
-
-  void Start() { StartRead(&message_); }
-  void OnReadDone(bool ok) override {
-    const bool taken = edge_.workers().Submit(Work::kWait, [this, ok] {
-      if (ok) {
-        Take();
-      } else {
-        Import();
-      }
-    });
-    if (!taken) Finish(Edge::Busy());
-  }
-  void OnDone() override { delete this; }
-
- private:
-  static constexpr Method kMethod{"linnet.ImportImage", Where::kWait, true};
-
-  void Take() {
-    Handler run = [this](const Call&) -> Result<void> {
-      if (message_.has_options()) {
-        if (spool_) return InvalidArgument("options: only in the first message");
-        options_ = message_.options();
-        return Ok();
-      }
-      if (!spool_) LN_TRY(OpenSpool());
-      return WriteAll(spool_, message_.data());
-    };
-    const auto result = run(call_);
-    if (result) {
-      StartRead(&message_);
-      return;
-    }
-    Handler fail = [&result](const Call&) -> Result<void> { return result.error(); };
-    End(fail);
-  }
-
-  Result<void> OpenSpool() {
-    LN_TRY(MakeDirs(spool_dir_, 0700));
-    const std::string path = JoinPath(spool_dir_, "import-" + RandomHex(8));
-    spool_ = LN_TRY(Open(path, O_RDWR | O_CREAT | O_EXCL, 0600));
-    return RemoveFile(path);
-  }
-
-  void Import() {
-    Handler run = [this](const Call& call) -> Result<void> {
-      if (call.gone()) return Error(Code::kCancelled, "the client has gone");
-      if (!spool_) return InvalidArgument("data: no bytes of an archive came");
-      if (::lseek(spool_.get(), 0, SEEK_SET) < 0) return Error::FromErrno(errno, "rewind");
-      oci::ImageStore::ImportOptions options;
-      options.name = options_.name();
-      options.config.cmd.assign(options_.cmd().begin(), options_.cmd().end());
-      options.config.entrypoint.assign(options_.entrypoint().begin(), options_.entrypoint().end());
-      options.config.env.assign(options_.env().begin(), options_.env().end());
-      options.config.working_dir = options_.working_dir();
-      options.config.user = options_.user();
-      options.config.labels.insert(options_.labels().begin(), options_.labels().end());
-      const auto image = LN_TRY(images_.Import(spool_, options));
-      response_.set_image_id(image->id.str());
-      for (const std::string& tag : image->repo_tags) response_.add_repo_tags(tag);
-      return Ok();
-    };
-    End(run);
-  }
-
-  void End(Handler& handler) {
-    About about = [this] { return Subject{"name", options_.name()}; };
-    Finish(edge_.Run(call_, kMethod, about, handler));
-  }
-
-  Edge& edge_;
-  oci::ImageStore& images_;
-  const std::string spool_dir_;
-  ext::ImportImageResponse& response_;
-  const Call call_;
-  ext::ImportImageRequest message_;
-  ext::ImportOptions options_;
-  UniqueFd spool_;
-};
-
 class LinnetService final : public ext::Linnet::CallbackService {
  public:
   LinnetService(Edge& edge, const Node& node, pods::PodManager& pods, network::Engine& network,
                 oci::ImageStore& images)
-      : edge_(edge), node_(node), pods_(pods), network_(network), images_(images) {}
+      : edge_(edge),
+        node_(node),
+        pods_(pods),
+        network_(network),
+        images_(images),
+        calls_(edge, images, node.preload_dir) {}
 
   grpc::ServerUnaryReactor* Info(Context* context, const ext::InfoRequest*,
                                  ext::InfoResponse* response) override {
@@ -222,13 +129,80 @@ class LinnetService final : public ext::Linnet::CallbackService {
   }
   grpc::ServerReadReactor<ext::ImportImageRequest>* ImportImage(
       Context* context, ext::ImportImageResponse* response) override {
-    auto* call =
-        new ImportCall(edge_, images_, node_.root, context, *response);  // OnDone deletes it
-    call->Start();
-    return call;
+    return calls_.Import(context, *response);
+  }
+  grpc::ServerWriteReactor<ext::SaveImagesPart>* SaveImages(
+      Context* context, const ext::SaveImagesRequest* request) override {
+    return calls_.Save(context, *request);
+  }
+  grpc::ServerWriteReactor<ext::CheckImagesPart>* CheckImages(
+      Context* context, const ext::CheckImagesRequest* request) override {
+    return calls_.Check(context, *request);
+  }
+  grpc::ServerUnaryReactor* TagImage(Context* context, const ext::TagImageRequest* request,
+                                     ext::TagImageResponse* response) override {
+    return Unary(context, {"linnet.TagImage", Where::kShort, true}, request->image(),
+                 [=, this](const Call&) { return calls_.Tag(*request, *response); });
+  }
+  grpc::ServerUnaryReactor* PinImage(Context* context, const ext::PinImageRequest* request,
+                                     ext::PinImageResponse* response) override {
+    return Unary(context, {"linnet.PinImage", Where::kShort, true}, request->image(),
+                 [=, this](const Call&) { return calls_.Pin(*request, *response); });
+  }
+  grpc::ServerUnaryReactor* InspectImage(Context* context, const ext::InspectImageRequest* request,
+                                         ext::InspectImageResponse* response) override {
+    return Unary(context, {"linnet.InspectImage", Where::kShort}, request->image(),
+                 [=, this](const Call&) { return calls_.Inspect(*request, *response); });
+  }
+  grpc::ServerUnaryReactor* DiskUse(Context* context, const ext::DiskUseRequest*,
+                                    ext::DiskUseResponse* response) override {
+    return Unary(context, {"linnet.DiskUse", Where::kShort}, "",
+                 [=, this](const Call&) -> Result<void> {
+                   LN_TRY(calls_.Use(*response));
+                   std::uint64_t bytes = 0;
+                   for (const pods::ContainerStats& stats : pods_.ListContainerStats({}))
+                     bytes += stats.layer ? stats.layer->used_bytes : 0;
+                   response->set_containers_bytes(bytes);
+                   return Ok();
+                 });
+  }
+  grpc::ServerUnaryReactor* PruneImages(Context* context, const ext::PruneImagesRequest* request,
+                                        ext::PruneImagesResponse* response) override {
+    return Unary(context, {"linnet.PruneImages", Where::kWait, true}, "",
+                 [=, this](const Call&) { return calls_.Prune(*request, *response); });
+  }
+  grpc::ServerUnaryReactor* MountImage(Context* context, const ext::MountImageRequest* request,
+                                       ext::ImageMount* response) override {
+    return Unary(context, {"linnet.MountImage", Where::kShort, true}, request->image(),
+                 [=, this](const Call&) { return calls_.Mount(*request, *response); });
+  }
+  grpc::ServerUnaryReactor* UnmountImage(Context* context, const ext::UnmountImageRequest* request,
+                                         ext::ImageMounts* response) override {
+    return Unary(context, {"linnet.UnmountImage", Where::kShort, true}, request->target_or_image(),
+                 [=, this](const Call&) { return calls_.Unmount(*request, *response); });
+  }
+  grpc::ServerUnaryReactor* ListImageMounts(Context* context, const ext::ListImageMountsRequest*,
+                                            ext::ImageMounts* response) override {
+    return Unary(context, {"linnet.ListImageMounts", Where::kShort}, "",
+                 [=, this](const Call&) { return calls_.Mounts(*response); });
+  }
+  grpc::ServerUnaryReactor* Preload(Context* context, const ext::PreloadRequest* request,
+                                    ext::PreloadResponse* response) override {
+    return Unary(context, {"linnet.Preload", Where::kWait}, "",
+                 [=, this](const Call& call) { return calls_.Preload(*request, *response, call); });
   }
 
  private:
+  grpc::ServerUnaryReactor* Unary(Context* context, const Method& method, const std::string& name,
+                                  Handler handler) {
+    return edge_.Serve(
+        context, method,
+        [name] {
+          return Subject{"name", name};
+        },
+        std::move(handler));
+  }
+
   void Fill(ext::InfoResponse& r) {
     r.set_version(node_.version);
     r.set_instance(node_.instance);
@@ -257,6 +231,7 @@ class LinnetService final : public ext::Linnet::CallbackService {
   pods::PodManager& pods_;
   network::Engine& network_;
   oci::ImageStore& images_;
+  ImageCalls calls_;
 };
 
 }  // namespace

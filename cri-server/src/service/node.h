@@ -11,6 +11,7 @@ struct Node {
   std::string version;   // "0.1.0"
   std::string instance;  // "": that of the default directories
   std::string root, state, socket;
+  std::string preload_dir;
   Json config;  // effective configuration, for Status with verbose
   std::vector<std::string> handlers = {"", "linnet"};
 };

@@ -37,6 +37,7 @@ TEST_F(ConfigTest, Empty_HasDefaults) {
   EXPECT_EQ(c.root, "/var/lib/linnet");
   EXPECT_EQ(c.socket, "/run/linnet/linnet.sock");
   EXPECT_EQ(c.instance, "");
+  EXPECT_EQ(c.images.preload, "/var/lib/linnet/preload");
   EXPECT_EQ(c.network.bridge, "linnet0");
   EXPECT_EQ(c.network.cache_dir, "/var/lib/cni");
   EXPECT_EQ(c.network.ipam_dir, "/var/lib/cni/networks");
