@@ -50,15 +50,16 @@ class App {
 };
 
 // Each adds its commands.
-void AddRun(App& app);         // run, pod run
-void AddPs(App& app);          // ps
-void AddStats(App& app);       // stats
-void AddLogs(App& app);        // logs
-void AddExec(App& app);        // exec, attach
-void AddRemove(App& app);      // stop, rm
-void AddInspect(App& app);     // inspect
-void AddPull(App& app);        // pull
-void AddImages(App& app);      // images, rmi, image import
+void AddRun(App& app);      // run, pod run
+void AddPs(App& app);       // ps
+void AddStats(App& app);    // stats
+void AddLogs(App& app);     // logs
+void AddExec(App& app);     // exec, attach
+void AddRemove(App& app);   // stop, rm
+void AddInspect(App& app);  // inspect
+void AddPull(App& app);     // pull
+void AddImages(App& app);   // images, rmi, image …
+void AddImageCommands(App& app);
 void AddInfo(App& app);        // version, info
 void AddCompletion(App& app);  // completion
 
