@@ -434,7 +434,8 @@ Result<BuiltSpec> BuildContainerSpec(const SpecInput& in) {
   spec.resources = BuildResources(config.resources);
   LN_TRY(AddDevices(in, spec));
   LN_TRY(AddMounts(in, spec));
-  LN_TRY(InjectCdiDevices(spec, LN_TRY(CdiDevicesOf(config)), in.devices.cdi_dirs));
+  const auto cdi_devices = LN_TRY(CdiDevicesOf(config));
+  LN_TRY(InjectCdiDevices(spec, cdi_devices, in.devices.cdi_dirs));
   if (!security.privileged) {
     spec.masked_paths = security.masked_paths;
     spec.readonly_paths = security.readonly_paths;
