@@ -5,6 +5,7 @@
 #include "linnet/base/log.h"
 #include "linnet/base/rollback.h"
 
+#include "bandwidth.h"
 #include "manager.h"
 #include "pod_files.h"
 #include "spec_builder.h"
@@ -123,6 +124,9 @@ Result<void> Manager::BringUp(PodEntry& pod, const Caller& caller) {
                   {"K8S_POD_NAME", config.metadata.name},
                   {"K8S_POD_INFRA_CONTAINER_ID", pod.id.str()},
                   {"K8S_POD_UID", config.metadata.uid}};
+  const PodBandwidth bandwidth = LN_TRY(BandwidthOf(config.annotations));
+  request.ingress_bits_per_second = bandwidth.ingress;
+  request.egress_bits_per_second = bandwidth.egress;
   request.deadline = caller.deadline;
 
   const auto start = [&] { return runtime_->StartPod(spec, caller.deadline); };

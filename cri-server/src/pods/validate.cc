@@ -6,6 +6,8 @@
 #include "linnet/base/file.h"
 #include "linnet/base/ip.h"
 
+#include "bandwidth.h"
+
 namespace linnet::pods {
 namespace {
 
@@ -161,6 +163,7 @@ Result<void> ValidatePod(const PodConfig& config,
     for (const auto& s : config.dns->options) LN_TRY(CheckPlainText(s, "dns_config.options"));
   }
   for (std::size_t i = 0; i < config.ports.size(); ++i) LN_TRY(CheckPort(config.ports[i], i));
+  LN_TRY(BandwidthOf(config.annotations));
   if (config.cgroup_parent.find('\0') != std::string::npos ||
       ("/" + config.cgroup_parent + "/").find("/../") != std::string::npos) {
     return InvalidArgument("linux.cgroup_parent: \"" + config.cgroup_parent + "\" holds \"..\"");
