@@ -39,19 +39,24 @@ struct Environment {
   std::string container_id, netns, ifname, args, path;
 };
 
-std::string VersionAnswer() {
-  Json versions = Json::array();
-  for (const std::string_view v : cni::SupportedVersions()) versions.push_back(std::string(v));
+// The versions that a plugin takes, oldest first.
+std::vector<std::string> VersionsOf(const Plugin& plugin) {
+  std::vector<std::string> out;
+  for (const std::string_view v : cni::SupportedVersions()) {
+    if (cni::AtLeast(v, plugin.since())) out.emplace_back(v);
+  }
+  return out;
+}
+
+std::string VersionAnswer(const Plugin& plugin) {
+  const Json versions = VersionsOf(plugin);
   return DumpJson(
              {{"cniVersion", std::string(cni::kNewestVersion)}, {"supportedVersions", versions}}) +
          "\n";
 }
 
-std::string SupportedList() {
-  std::string out;
-  for (const std::string_view v : cni::SupportedVersions())
-    out += (out.empty() ? "\"" : " \"") + std::string(v) + "\"";
-  return out;
+std::string SupportedList(const Plugin& plugin) {
+  return "\"" + Join(VersionsOf(plugin), "\" \"") + "\"";
 }
 
 Result<Environment> ReadEnvironment(const Command& command, const PluginIo& io) {
@@ -82,7 +87,7 @@ struct Input {
   std::optional<cni::AddResult> prev;
 };
 
-Result<Input> ReadConf(const Command& command, const PluginIo& io) {
+Result<Input> ReadConf(const Plugin& plugin, const Command& command, const PluginIo& io) {
   Input out;
   out.text = LN_TRY(io.read_input());
   auto conf = ParseJson(out.text);
@@ -103,10 +108,10 @@ Result<Input> ReadConf(const Command& command, const PluginIo& io) {
   out.name = *name;
   out.version = *version;
   LN_TRY(cni::CheckNetworkName(out.name));
-  if (!cni::IsSupported(out.version)) {
+  if (!cni::IsSupported(out.version) || !cni::AtLeast(out.version, plugin.since())) {
     return CniError(ErrorCode::kIncompatibleVersion, "incompatible CNI versions; config is \"" +
                                                          out.version + "\", plugin supports [" +
-                                                         SupportedList() + "]");
+                                                         SupportedList(plugin) + "]");
   }
   if (!command.since.empty() && !cni::AtLeast(out.version, command.since)) {
     return CniError(ErrorCode::kIncompatibleVersion,
@@ -181,7 +186,7 @@ Result<std::string> Run(std::string_view type, const std::string& name,
   Plugin* plugin = registry.Find(type);
   if (plugin == nullptr) return NotFound("no plugin \"" + std::string(type) + "\"");
   const Environment environment = LN_TRY(ReadEnvironment(*command, io));
-  const Input input = LN_TRY(ReadConf(*command, io));
+  const Input input = LN_TRY(ReadConf(*plugin, *command, io));
   version = input.version;
   // DEL takes away whatever it was asked for.
   if (command->name == "ADD" || command->name == "CHECK")
@@ -189,10 +194,14 @@ Result<std::string> Run(std::string_view type, const std::string& name,
   const UniqueFd netns = LN_TRY(OpenPod(*command, environment, io));
 
   const std::string instance = io.env("LINNET_INSTANCE").value_or("");
-  const auto host = LN_TRY(
-      HostNetwork::Create({.instance = instance,
-                           .mode = NftMode::kExec,
-                           .state_dir = io.env("LINNET_STATE_DIR").value_or("/run/linnet")}));
+  HostNetworkOptions options{.instance = instance,
+                             .mode = NftMode::kExec,
+                             .state_dir = io.env("LINNET_STATE_DIR").value_or("/run/linnet")};
+  constexpr std::string_view kUnixPath = "unix:path=";
+  const std::string bus = io.env("DBUS_SYSTEM_BUS_ADDRESS").value_or("");
+  if (bus.starts_with(kUnixPath))
+    options.system_bus = bus.substr(kUnixPath.size(), bus.find(',') - kUnixPath.size());
+  const auto host = LN_TRY(HostNetwork::Create(options));
   const PluginExec exec(DelegateOptions(environment, io));
   const std::set<std::string> foreign = ForeignDelegates(registry, input.conf);
   PluginDelegates delegates(
@@ -208,6 +217,7 @@ Result<std::string> Run(std::string_view type, const std::string& name,
   request.cni_version = input.version;
   request.conf = &input.conf;
   request.conf_text = input.text;
+  request.raw_text = input.text;
   request.prev_result = input.prev;
   return Call(*plugin, *command, delegates.context(), request);
 }
@@ -215,17 +225,19 @@ Result<std::string> Run(std::string_view type, const std::string& name,
 }  // namespace
 
 int RunPlugin(std::string_view type, const PluginRegistry& registry, const PluginIo& io) {
+  const Plugin* plugin = registry.Find(type);
+  if (plugin == nullptr) {
+    *io.err += "no plugin \"" + std::string(type) + "\"\n";
+    return 1;
+  }
   const std::string command = io.env("CNI_COMMAND").value_or("");
   if (command.empty()) {
     *io.err += "CNI plugin " + std::string(type) + " of linnet\nCNI protocol versions supported: ";
-    std::string list;
-    for (const std::string_view v : cni::SupportedVersions())
-      list += (list.empty() ? "" : ", ") + std::string(v);
-    *io.err += list + "\n";
+    *io.err += Join(VersionsOf(*plugin), ", ") + "\n";
     return 0;
   }
   if (command == "VERSION") {
-    *io.out += VersionAnswer();
+    *io.out += VersionAnswer(*plugin);
     return 0;
   }
   std::string version;

@@ -95,6 +95,7 @@ class Chain::Call {
     request.prev_result = prev;
     request.deadline = subject_.deadline;
     request.conf = &plugin.json;
+    request.raw_text = plugin.text;
     const Json runtime = RuntimeConfig(plugin, subject_.capability_args);
     if (!runtime.is_null()) {
       conf = plugin.json;
@@ -188,6 +189,9 @@ Result<ChainResult> Chain::Add(const cni::NetworkConf& network, const Subject& s
     prev_text.clear();
   }
   if (prev_text.empty()) prev_text = LN_TRY(cni::DumpResult(*prev, network.version));
+  // Foreign plugins may have changed what ours have made before them: another MAC address would
+  // lose to the guard of its port.
+  if (!subject.foreign.empty()) LN_TRY(Restore(network, subject, prev_text));
   return ChainResult{*std::move(prev), std::move(prev_text)};
 }
 

@@ -80,7 +80,8 @@ std::string DefaultConfList(const std::string& name, const std::string& bridge,
          {"ipMasq", true},
          {"hairpinMode", true},
          {"ipam", {{"type", "host-local"}, {"ranges", ranges}, {"routes", routes}}}},
-        {{"type", "portmap"}, {"snat", true}, {"capabilities", {{"portMappings", true}}}}}}};
+        {{"type", "portmap"}, {"snat", true}, {"capabilities", {{"portMappings", true}}}},
+        {{"type", "bandwidth"}, {"capabilities", {{"bandwidth", true}}}}}}};
   return DumpJson(list);
 }
 

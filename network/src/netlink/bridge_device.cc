@@ -27,8 +27,7 @@ Result<Link> FindOrCreate(RouteSocket& socket, const BridgeSpec& spec) {
         {.name = spec.name, .mac = mac, .mtu = spec.mtu, .vlan_filtering = spec.vlan_filtering});
     auto created = socket.Run(batch);
     if (!created && spec.vlan_filtering && !created.error().IsErrno(EEXIST)) {
-      return std::move(created).error().With(
-          "VLANs need a kernel with CONFIG_BRIDGE_VLAN_FILTERING");
+      return ExplainVlanError(std::move(created).error());
     }
     // EEXIST: another process was faster.
     if (!created && !created.error().IsErrno(EEXIST)) return std::move(created).error();
@@ -95,7 +94,67 @@ Result<BridgeState> MakeBridge(RouteSocket& socket, const BridgeSpec& spec) {
   if (spec.promiscuous) SetPromiscuous(batch, link.index);
   if (!link.up) SetUp(batch, spec.name, link.index, true);
   LN_TRY(socket.Run(batch));
-  return BridgeState{.index = link.index, .mtu = link.mtu, .mac = *link.mac, .settling = settling};
+  return BridgeState{.index = link.index,
+                     .mtu = link.mtu,
+                     .mac = *link.mac,
+                     .settling = settling,
+                     .default_pvid = link.default_pvid};
+}
+
+std::string VlanGatewayName(const std::string& bridge, std::uint16_t vid) {
+  return bridge + "." + std::to_string(vid);
+}
+
+Result<BridgeState> MakeVlanGateway(RouteSocket& socket, const VlanGatewaySpec& spec) {
+  constexpr std::size_t kMaxLinkName = 15;
+  const std::string name = VlanGatewayName(spec.bridge.name, spec.vid);
+  if (name.size() > kMaxLinkName) {
+    return InvalidArgument("the gateway of VLAN " + std::to_string(spec.vid) + " would be \"" +
+                           name + "\", longer than 15 characters: give the bridge a shorter name");
+  }
+  auto link = LN_TRY(socket.FindLink(name));
+  if (!link) {
+    const std::string port = "lng" + StableDigits(name, 12);
+    RouteBatch batch;
+    AddVeth(batch, {.host_name = port,
+                    .host_mac = StableMac(port),
+                    .master = spec.state.index,
+                    .pod_name = name,
+                    .pod_mac = StableMac(BootId().value_or("") + " bridge " + name),
+                    .mtu = spec.state.mtu});
+    AddPortUp(batch, {.name = port, .alias = {}});
+    LN_TRY_CTX(socket.Run(batch), "failed to create vlan gateway \"" + name + "\"");
+    RouteBatch vlans;
+    const std::uint32_t index = socket.IndexOf(port);
+    if (!spec.preserve_default_vlan && spec.state.default_pvid != 0)
+      DelPortVlan(vlans, index, spec.state.default_pvid);
+    AddPortVlan(vlans, index, spec.vid, true);
+    if (auto done = socket.Run(vlans); !done) {
+      RouteBatch undo;
+      DelLink(undo, port);
+      (void)socket.Run(undo);  // the first error says it all
+      return ExplainVlanError(std::move(done).error());
+    }
+    LN_TRY(SetSysctl(LinkSysctl::kAcceptRa, name, 0));
+    LN_TRY(SetSysctl(LinkSysctl::kAcceptRedirects, name, 0));
+    link = LN_TRY(socket.FindLink(name));
+    if (!link) return Unavailable("link " + name + " was deleted while it was set up");
+  }
+  if (!link->mac) return Internal("link " + name + " has no MAC address");
+  BridgeSpec wanted = spec.bridge;
+  wanted.name = name;
+  const bool v6 = std::any_of(wanted.gateways.begin(), wanted.gateways.end(),
+                              [](const Cidr& c) { return c.family() == Family::kV6; });
+  if (v6) {
+    LN_TRY(SetSysctl(LinkSysctl::kDisableIpv6, name, 0));
+    LN_TRY(SetSysctl(LinkSysctl::kAcceptDad, name, 0));
+  }
+  RouteBatch batch;
+  const bool settling = LN_TRY(PlanAddresses(socket, batch, link->index, wanted));
+  if (!link->up) SetUp(batch, name, link->index, true);
+  LN_TRY(socket.Run(batch));
+  return BridgeState{
+      .index = link->index, .mtu = link->mtu, .mac = *link->mac, .settling = settling};
 }
 
 }  // namespace linnet::network

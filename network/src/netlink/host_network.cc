@@ -68,6 +68,7 @@ Result<std::unique_ptr<HostNetwork>> HostNetwork::Create(const HostNetworkOption
   impl->nft = LN_TRY(NftTable::Create({.mode = options.mode, .name = impl->scope}));
   impl->reaper = std::make_unique<LinkReaper>(
       kGrace, [nft = impl->nft.get()](const std::string&, const std::string& owner) {
+        if (owner.empty()) return;
         if (auto done = nft->Remove(owner, NftTable::Part::kAll); !done)
           log::Debug("forget a link", {{"err", done.error()}});
       });
@@ -120,6 +121,30 @@ Result<BridgeState> HostNetwork::EnsureBridge(const BridgeSpec& spec, Freshness 
     if (!spec.gateways.empty()) LN_TRY(impl_->nft->AdmitForwarding(spec.name));
   }
   impl_->bridges.insert_or_assign(spec.name, Impl::Known{spec, state});
+  return state;
+}
+
+Result<BridgeState> HostNetwork::EnsureVlanGateway(const VlanGatewaySpec& spec,
+                                                   Freshness freshness) {
+  const std::string name = VlanGatewayName(spec.bridge.name, spec.vid);
+  const MutexLock lock(impl_->bridges_mu);
+  const auto known = impl_->bridges.find(name);
+  if (freshness == Freshness::kCached && known != impl_->bridges.end() &&
+      known->second.spec == spec.bridge) {
+    return known->second.state;
+  }
+  BridgeState state;
+  auto made = WithRoute([&](RouteSocket& socket) -> Result<void> {
+    state = LN_TRY(MakeVlanGateway(socket, spec));
+    return Ok();
+  });
+  if (!made) return std::move(made).error();
+  for (const Cidr& gateway : spec.bridge.gateways) LN_TRY(EnableForwarding(gateway.family()));
+  if (impl_->options.mode == NftMode::kDaemon) {
+    LN_TRY(impl_->nft->Add("@" + name, BridgeElements(name, state.mac, BridgeUse::kLayer2)));
+    LN_TRY(impl_->nft->AdmitForwarding(name));
+  }
+  impl_->bridges.insert_or_assign(name, Impl::Known{spec.bridge, state});
   return state;
 }
 
@@ -179,6 +204,15 @@ Result<void> HostNetwork::RetireLink(const std::string& name, const std::string&
   return Ok();
 }
 
+Result<void> HostNetwork::DiscardLink(const std::string& name) {
+  return WithRoute([&](RouteSocket& socket) -> Result<void> {
+    if (socket.IndexOf(name) == 0) return Ok();
+    if (impl_->options.mode == NftMode::kExec) return DeleteLinks(socket, {name});
+    impl_->reaper->Add(name, {});
+    return Ok();
+  });
+}
+
 Result<bool> HostNetwork::ClearLink(const std::string& name) {
   impl_->reaper->Forget(name);
   bool there = false;
@@ -195,9 +229,11 @@ void HostNetwork::DrainRetired() { impl_->reaper->Drain(); }
 Result<void> HostNetwork::RemoveLinksIf(const std::function<bool(const std::string&)>& gone) {
   return WithRoute([&](RouteSocket& socket) -> Result<void> {
     std::vector<std::string> doomed;
-    for (const Link& link : LN_TRY(socket.ListLinks("veth"))) {
-      const auto owner = OwnerOfAlias(impl_->scope, link.alias);
-      if (owner && gone(*owner)) doomed.push_back(link.name);
+    for (const char* kind : {"veth", "ifb"}) {
+      for (const Link& link : LN_TRY(socket.ListLinks(kind))) {
+        const auto owner = OwnerOfAlias(impl_->scope, link.alias);
+        if (owner && gone(*owner)) doomed.push_back(link.name);
+      }
     }
     return DeleteLinks(socket, doomed);
   });

@@ -22,6 +22,7 @@ class NftTable;
 class RouteSocket;
 struct BridgeSpec;  // netlink/bridge_device.h
 struct BridgeState;
+struct VlanGatewaySpec;
 
 enum class NftMode : std::uint8_t {
   kDaemon,  // table inet linnet[-i]: this process is the only writer, mirror in memory
@@ -32,6 +33,7 @@ struct HostNetworkOptions {
   std::string instance;
   NftMode mode = NftMode::kDaemon;
   std::string state_dir;  // remembers sysctl values it changed; empty: they are not remembered
+  std::string system_bus = "/run/dbus/system_bus_socket";  // where firewalld is asked for
 };
 
 struct OwnedLink {
@@ -61,6 +63,8 @@ class HostNetwork {
   // back).
   enum class Freshness : std::uint8_t { kCached, kAskKernel };
   Result<BridgeState> EnsureBridge(const BridgeSpec& spec, Freshness freshness);
+  // The gateway of a VLAN on the bridge, which is there.
+  Result<BridgeState> EnsureVlanGateway(const VlanGatewaySpec& spec, Freshness freshness);
   // Its addresses have been seen ready: later answers of EnsureBridge say so.
   void BridgeSettled(const std::string& name);
 
@@ -77,7 +81,10 @@ class HostNetwork {
   // nftables elements; kExec does all of that before it returns. Absent: success. `owner`:
   // OwnerText (netlink/names.h), with or without the network.
   Result<void> RetireLink(const std::string& name, const std::string& owner);
-  // Deletes the links whose owner (OwnerText) `gone` wants gone.
+  // Deletes a link of ours that is no veth: at once, or (kDaemon) in the background. Absent:
+  // success.
+  Result<void> DiscardLink(const std::string& name);
+  // Deletes the veths and ifbs whose owner (OwnerText) `gone` wants gone.
   Result<void> RemoveLinksIf(const std::function<bool(const std::string& owner)>& gone);
   // The host ends of this instance's pods.
   Result<std::vector<OwnedLink>> OwnedLinks();

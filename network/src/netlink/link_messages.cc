@@ -55,7 +55,8 @@ void PutAddress(RouteBatch& batch, std::uint32_t index, const Cidr& address) {
 
 void AddVeth(RouteBatch& batch, const VethSpec& spec) {
   BeginLink(batch, NLM_F_CREATE | NLM_F_EXCL,
-            "create veth " + spec.host_name + " with " + spec.pod_name + " in the pod");
+            "create veth " + spec.host_name + " with " + spec.pod_name +
+                (spec.pod_netns.valid() ? " in the pod" : ""));
   batch.PutText(IFLA_IFNAME, spec.host_name);
   batch.Put(IFLA_ADDRESS, spec.host_mac.bytes());
   if (spec.mtu != 0) batch.PutU32(IFLA_MTU, spec.mtu);
@@ -68,7 +69,8 @@ void AddVeth(RouteBatch& batch, const VethSpec& spec) {
         batch.PutText(IFLA_IFNAME, spec.pod_name);
         batch.Put(IFLA_ADDRESS, spec.pod_mac.bytes());
         if (spec.mtu != 0) batch.PutU32(IFLA_MTU, spec.mtu);
-        batch.PutU32(IFLA_NET_NS_FD, static_cast<std::uint32_t>(spec.pod_netns.get()));
+        if (spec.pod_netns.valid())
+          batch.PutU32(IFLA_NET_NS_FD, static_cast<std::uint32_t>(spec.pod_netns.get()));
       });
     });
   });
@@ -97,6 +99,10 @@ void AddPortVlan(RouteBatch& batch, std::uint32_t index, std::uint16_t vid, bool
   BeginVlan(batch, RTM_SETLINK, index, "put a bridge port into VLAN " + std::to_string(vid));
   const int flags = untagged ? BRIDGE_VLAN_INFO_PVID | BRIDGE_VLAN_INFO_UNTAGGED : 0;
   batch.Nest(IFLA_AF_SPEC, [&] { PutVlan(batch, static_cast<std::uint16_t>(flags), vid); });
+}
+
+Error ExplainVlanError(Error error) {
+  return std::move(error).With("VLANs need a kernel with CONFIG_BRIDGE_VLAN_FILTERING");
 }
 
 void AddPortVlanTrunk(RouteBatch& batch, std::uint32_t index, VlanRange range) {
@@ -139,6 +145,20 @@ void AddBridge(RouteBatch& batch, const BridgeLinkSpec& spec) {
   });
 }
 
+void AddIfb(RouteBatch& batch, const std::string& name, std::uint32_t mtu) {
+  BeginLink(batch, NLM_F_CREATE | NLM_F_EXCL, "create ifb " + name);
+  batch.PutText(IFLA_IFNAME, name);
+  if (mtu != 0) batch.PutU32(IFLA_MTU, mtu);
+  batch.PutU32(IFLA_TXQLEN, 0);
+  batch.Nest(IFLA_LINKINFO, [&] { batch.PutText(IFLA_INFO_KIND, "ifb"); });
+}
+
+void SetAlias(RouteBatch& batch, const std::string& name, const std::string& alias) {
+  BeginLink(batch, 0, "mark link " + name);
+  batch.PutText(IFLA_IFNAME, name);
+  batch.Put(IFLA_IFALIAS, {reinterpret_cast<const std::uint8_t*>(alias.data()), alias.size()});
+}
+
 void SetUp(RouteBatch& batch, const std::string& name, std::uint32_t index, bool up) {
   auto& header = BeginLink(batch, 0, std::string("set link ") + name + (up ? " up" : " down"));
   header.ifi_index = static_cast<int>(index);
@@ -160,6 +180,21 @@ void SetPromiscuous(RouteBatch& batch, std::uint32_t index) {
   header.ifi_change = IFF_PROMISC;
 }
 
+void SetAttributes(RouteBatch& batch, const std::string& name, const LinkAttributes& attributes) {
+  auto& header = BeginLink(batch, 0, "set attributes of link " + name);
+  const auto flag = [&](const std::optional<bool>& wanted, unsigned bit) {
+    if (!wanted) return;
+    header.ifi_change |= bit;
+    if (*wanted) header.ifi_flags |= bit;
+  };
+  flag(attributes.promiscuous, IFF_PROMISC);
+  flag(attributes.all_multicast, IFF_ALLMULTI);
+  batch.PutText(IFLA_IFNAME, name);
+  if (attributes.mac) batch.Put(IFLA_ADDRESS, attributes.mac->bytes());
+  if (attributes.mtu) batch.PutU32(IFLA_MTU, *attributes.mtu);
+  if (attributes.tx_queue_length) batch.PutU32(IFLA_TXQLEN, *attributes.tx_queue_length);
+}
+
 void SetArpNotify(RouteBatch& batch, std::uint32_t index) {
   SetInetConf(batch, index, IPV4_DEVCONF_ARP_NOTIFY, "announce addresses of the pod's interface");
 }
@@ -174,14 +209,16 @@ void DelLink(RouteBatch& batch, const std::string& name) {
   batch.PutText(IFLA_IFNAME, name);
 }
 
-void AddAddress(RouteBatch& batch, std::uint32_t index, const Cidr& address, Dad dad) {
+void AddAddress(RouteBatch& batch, std::uint32_t index, const Cidr& address, Dad dad,
+                SubnetRoute route) {
   batch.Begin(RTM_NEWADDR, NLM_F_CREATE | NLM_F_EXCL, "add address " + address.str());
   PutAddress(batch, index, address);
-  if (address.family() == Family::kV4) {
-    if (address.prefix() <= 30) batch.Put(IFA_BROADCAST, address.Last().bytes());
-  } else if (dad == Dad::kNo) {
-    batch.PutU32(IFA_FLAGS, IFA_F_NODAD);
-  }
+  const bool v4 = address.family() == Family::kV4;
+  if (v4 && address.prefix() <= 30) batch.Put(IFA_BROADCAST, address.Last().bytes());
+  std::uint32_t flags = 0;
+  if (!v4 && dad == Dad::kNo) flags |= IFA_F_NODAD;
+  if (route == SubnetRoute::kNo) flags |= IFA_F_NOPREFIXROUTE;
+  if (flags != 0) batch.PutU32(IFA_FLAGS, flags);
 }
 
 void DelAddress(RouteBatch& batch, std::uint32_t index, const Cidr& address) {
@@ -206,6 +243,7 @@ void AddRoute(RouteBatch& batch, std::uint32_t index, const RouteSpec& spec) {
   if (dst.prefix() > 0) batch.Put(RTA_DST, dst.address().bytes());
   batch.PutU32(RTA_OIF, index);
   if (spec.gw) batch.Put(RTA_GATEWAY, spec.gw->bytes());
+  if (spec.source) batch.Put(RTA_PREFSRC, spec.source->bytes());
   if (table >= 256) batch.PutU32(RTA_TABLE, table);
   if (spec.priority != 0) batch.PutU32(RTA_PRIORITY, spec.priority);
   if (spec.mtu != 0 || spec.adv_mss != 0) {

@@ -18,7 +18,7 @@ struct VethSpec {
   std::string host_name;
   MacAddress host_mac;  // given, so that udev's MACAddressPolicy leaves it alone
   std::uint32_t master = 0;
-  FdRef pod_netns{-1};
+  FdRef pod_netns{-1};  // none: both ends stay in the socket's namespace
   std::string pod_name;
   MacAddress pod_mac;
   std::uint32_t mtu = 0;  // 0: the kernel's default
@@ -37,6 +37,8 @@ struct VlanRange {
   std::uint16_t first, last;
 };
 void AddPortVlan(RouteBatch& batch, std::uint32_t index, std::uint16_t vid, bool untagged);
+// Instead of a kernel without VLAN filtering's "operation not supported".
+Error ExplainVlanError(Error error);
 void AddPortVlanTrunk(RouteBatch& batch, std::uint32_t index, VlanRange range);
 void DelPortVlan(RouteBatch& batch, std::uint32_t index, std::uint16_t vid);
 // Port flags of an existing port; absent ones stay.
@@ -54,9 +56,21 @@ struct BridgeLinkSpec {
 };
 void AddBridge(RouteBatch& batch, const BridgeLinkSpec& spec);
 
+// An intermediate functional block: what is redirected to it can be shaped like what leaves a link.
+void AddIfb(RouteBatch& batch, const std::string& name, std::uint32_t mtu);
+void SetAlias(RouteBatch& batch, const std::string& name, const std::string& alias);
+
 void SetUp(RouteBatch& batch, const std::string& name, std::uint32_t index, bool up);
 void SetMaster(RouteBatch& batch, const std::string& name, std::uint32_t master);
 void SetPromiscuous(RouteBatch& batch, std::uint32_t index);
+// Attributes of a link; absent ones stay. One message.
+struct LinkAttributes {
+  std::optional<MacAddress> mac;
+  std::optional<std::uint32_t> mtu, tx_queue_length;
+  std::optional<bool> promiscuous, all_multicast;
+  bool empty() const { return !mac && !mtu && !tx_queue_length && !promiscuous && !all_multicast; }
+};
+void SetAttributes(RouteBatch& batch, const std::string& name, const LinkAttributes& attributes);
 // Gratuitous ARP when the link comes up; IPv6 link-local address as usual.
 void SetArpNotify(RouteBatch& batch, std::uint32_t index);
 void SetRouteLocalnet(RouteBatch& batch, std::uint32_t index);
@@ -64,7 +78,9 @@ void DelLink(RouteBatch& batch, const std::string& name);
 
 // Without duplicate address detection for IPv6, unless asked for.
 enum class Dad : std::uint8_t { kNo, kYes };
-void AddAddress(RouteBatch& batch, std::uint32_t index, const Cidr& address, Dad dad = Dad::kNo);
+enum class SubnetRoute : std::uint8_t { kYes, kNo };  // the kernel's own, to the address's subnet
+void AddAddress(RouteBatch& batch, std::uint32_t index, const Cidr& address, Dad dad = Dad::kNo,
+                SubnetRoute route = SubnetRoute::kYes);
 void DelAddress(RouteBatch& batch, std::uint32_t index, const Cidr& address);
 
 struct RouteSpec {
@@ -73,6 +89,7 @@ struct RouteSpec {
   bool onlink = false;  // the gateway needs no route of its own
   std::uint32_t mtu = 0, adv_mss = 0, priority = 0;
   std::optional<std::uint32_t> table, scope;
+  std::optional<IpAddress> source;  // preferred, of what the host itself sends
 };
 void AddRoute(RouteBatch& batch, std::uint32_t index, const RouteSpec& spec);
 

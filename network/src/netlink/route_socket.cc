@@ -52,6 +52,9 @@ Link ParseLink(const nlmsghdr* message) {
   link.index = static_cast<std::uint32_t>(info->ifi_index);
   link.up = (info->ifi_flags & IFF_UP) != 0;
   link.running = (info->ifi_flags & IFF_RUNNING) != 0;
+  link.promiscuous = (info->ifi_flags & IFF_PROMISC) != 0;
+  link.all_multicast = (info->ifi_flags & IFF_ALLMULTI) != 0;
+  link.tx_queue_length = U32(a[IFLA_TXQLEN]);
   link.name = Text(a[IFLA_IFNAME]);
   link.alias = Text(a[IFLA_IFALIAS]);
   link.mtu = U32(a[IFLA_MTU]);
@@ -65,6 +68,12 @@ Link ParseLink(const nlmsghdr* message) {
   }
   const Attributes details = Nested(a[IFLA_LINKINFO]);
   link.kind = Text(details[IFLA_INFO_KIND]);
+  if (link.kind == "bridge") {
+    const Attributes bridge = Nested(details[IFLA_INFO_DATA]);
+    const nlattr* pvid = bridge[IFLA_BR_VLAN_DEFAULT_PVID];
+    if (pvid != nullptr && mnl_attr_get_payload_len(pvid) >= 2)
+      link.default_pvid = mnl_attr_get_u16(pvid);
+  }
   if (Text(details[IFLA_INFO_SLAVE_KIND]) == "bridge") {
     const Attributes port = Nested(details[IFLA_INFO_SLAVE_DATA]);
     link.port_state = U8(port[IFLA_BRPORT_STATE]);
@@ -244,6 +253,22 @@ void AskForLink(RouteBatch& batch, const std::string& name) {
 
 }  // namespace
 
+Result<std::optional<Link>> RouteSocket::FindLink(std::uint32_t index) {
+  RouteBatch batch;
+  batch.Begin(RTM_GETLINK, 0, "look up link " + std::to_string(index));
+  batch.Extra<ifinfomsg>().ifi_index = static_cast<int>(index);
+  batch.PutU32(IFLA_EXT_MASK, RTEXT_FILTER_SKIP_STATS);
+  std::optional<Link> link;
+  LN_TRY(Send(batch, NLM_F_ACK));
+  LN_TRY(Receive(
+      batch,
+      [&](const nlmsghdr* m) {
+        if (m->nlmsg_type == RTM_NEWLINK) link = ParseLink(m);
+      },
+      ENODEV));
+  return link;
+}
+
 Result<std::optional<Link>> RouteSocket::FindLink(const std::string& name) {
   return std::move(LN_TRY(FindLinks({name})).front());
 }
@@ -340,6 +365,42 @@ Result<std::vector<LinkRoute>> RouteSocket::ListRoutes(std::uint32_t index) {
         }));
   }
   return routes;
+}
+
+Result<std::optional<Qdisc>> RouteSocket::FindQdisc(std::uint32_t index, std::uint32_t parent) {
+  RouteBatch batch;
+  batch.Begin(RTM_GETQDISC, 0, "look up a queueing discipline");
+  auto& header = batch.Extra<tcmsg>();
+  header.tcm_ifindex = static_cast<int>(index);
+  header.tcm_parent = parent;
+  std::optional<Qdisc> out;
+  // Without ECHO the answer goes to the subscribers of RTNLGRP_TC only (net/sched/sch_api.c).
+  LN_TRY(Send(batch, NLM_F_ACK | NLM_F_ECHO));
+  auto done = Receive(batch, [&](const nlmsghdr* m) {
+    if (m->nlmsg_type == RTM_NEWQDISC) out = ParseQdisc(m);
+  });
+  if (!done && (done.error().IsErrno(ENOENT) || done.error().IsErrno(ENODEV)))
+    return std::optional<Qdisc>();
+  if (!done) return std::move(done).error();
+  return out;
+}
+
+Result<std::uint32_t> RouteSocket::RedirectOf(std::uint32_t index) {
+  std::uint32_t target = 0;
+  auto done = Dump(
+      [&](RouteBatch& batch) {
+        batch.Begin(RTM_GETTFILTER, 0, "list filters");
+        auto& header = batch.Extra<tcmsg>();
+        header.tcm_ifindex = static_cast<int>(index);
+        header.tcm_parent = kIngressHandle;
+      },
+      [&] { target = 0; },
+      [&](const nlmsghdr* m) {
+        if (m->nlmsg_type != RTM_NEWTFILTER) return;
+        if (const std::uint32_t to = ParseRedirect(m); to != 0) target = to;
+      });
+  if (!done) return std::move(done).error();
+  return target;
 }
 
 Result<std::uint32_t> RouteSocket::LinkTowards(const IpAddress& ip) {

@@ -16,6 +16,8 @@
 #include "linnet/base/result.h"
 #include "linnet/base/unique_fd.h"
 
+#include "netlink/traffic_control.h"
+
 struct nlmsghdr;
 struct nlattr;
 
@@ -63,11 +65,14 @@ struct Link {
   std::uint32_t index = 0;
   std::string name, kind, alias;
   std::optional<MacAddress> mac;
-  std::uint32_t mtu = 0, master = 0, peer = 0, promiscuity = 0;
+  std::uint32_t mtu = 0, master = 0, peer = 0, promiscuity = 0, tx_queue_length = 0;
   bool up = false, running = false;
+  bool promiscuous = false, all_multicast = false;  // asked for, by whoever
   // Of bridge ports.
   std::uint8_t port_state = 0;
   bool hairpin = false, isolated = false;
+  // Of bridges.
+  std::uint16_t default_pvid = 1;
 };
 
 struct LinkAddress {
@@ -82,6 +87,12 @@ struct LinkRoute {
   std::optional<IpAddress> gw;
   std::uint32_t table = 0, priority = 0;
   std::uint8_t scope = 0;
+};
+
+struct Qdisc {
+  std::string kind;
+  std::uint32_t handle = 0;
+  std::optional<TokenBucket> token_bucket;  // of kind "tbf"
 };
 
 // A NETLINK_ROUTE socket of the namespace that it was opened in. Thread-compatible. Errors carry
@@ -106,11 +117,16 @@ class RouteSocket {
   Result<std::vector<std::optional<Link>>> FindLinks(const std::vector<std::string>& names);
   // Run(), and what `name` is like then, in one exchange. The link must be there.
   Result<std::optional<Link>> RunAndFind(RouteBatch& batch, const std::string& name);
+  Result<std::optional<Link>> FindLink(std::uint32_t index);
   // All links; `kind` ("veth", "bridge") restricts it where not empty.
   Result<std::vector<Link>> ListLinks(const std::string& kind);
   Result<std::vector<LinkAddress>> ListAddresses(std::uint32_t index);
   // Unicast routes of all tables that leave through the link.
   Result<std::vector<LinkRoute>> ListRoutes(std::uint32_t index);
+  // The queueing discipline below TC_H_ROOT or TC_H_INGRESS; nullopt: none of its own.
+  Result<std::optional<Qdisc>> FindQdisc(std::uint32_t index, std::uint32_t parent);
+  // The link to which a filter of the ingress discipline sends on what `index` receives; 0: none.
+  Result<std::uint32_t> RedirectOf(std::uint32_t index);
   // The link over which packets to `ip` leave.
   Result<std::uint32_t> LinkTowards(const IpAddress& ip);
 

@@ -27,9 +27,10 @@ void PortField(std::string& out, std::uint16_t port) {
   const char bytes[2] = {static_cast<char>(port >> 8), static_cast<char>(port & 0xff)};
   Field(out, std::string_view(bytes, 2));
 }
+constexpr std::size_t kNameLength = 16;
 void NameField(std::string& out, const std::string& ifname) {
-  std::string padded = ifname.substr(0, 15);
-  padded.resize(16, '\0');
+  std::string padded = ifname.substr(0, kNameLength - 1);
+  padded.resize(kNameLength, '\0');
   out += padded;
 }
 
@@ -81,8 +82,9 @@ const char* ProtocolName(std::uint8_t protocol) {
 }  // namespace
 
 NftElement HostPortElement(const HostPort& port) {
-  NftElement e{.set = Named(port.host_ip ? "hostipport" : "hostport", port.pod.family()),
-               .family = NftFamily::kInet};
+  NftElement e{
+      .set = Named(port.host_ip ? "hostipport" : "hostport", port.pod.family()) + port.conditions,
+      .family = NftFamily::kInet};
   if (port.host_ip) Field(e.key, *port.host_ip);
   Field(e.key, port.protocol);
   PortField(e.key, port.port);
@@ -98,8 +100,10 @@ bool IsHostPort(const NftElement& element) {
 
 std::optional<HostPort> ParseHostPort(const NftElement& element) {
   if (!IsHostPort(element)) return std::nullopt;
-  const std::size_t ip_length = element.set.ends_with('4') ? 4 : 16;
+  const std::string base = element.set.substr(0, element.set.find('_'));
+  const std::size_t ip_length = base.ends_with('4') ? 4 : 16;
   HostPort port;
+  port.conditions = element.set.substr(base.size());
   std::string_view key = element.key;
   if (element.set.starts_with("hostip")) {
     port.host_ip = TakeIp(key, ip_length);
@@ -167,29 +171,70 @@ NftElement LocalnetElement(const std::string& link) {
   return NameElement(NftFamily::kInet, "localnet", link);
 }
 
+std::vector<NftElement> SourceElements(const std::string& link,
+                                       const std::vector<IpAddress>& addresses) {
+  std::vector<NftElement> out{NameElement(NftFamily::kInet, "port_source", link)};
+  for (const IpAddress& ip : addresses) {
+    NftElement e{.set = Named("source", ip.family()), .family = NftFamily::kInet};
+    NameField(e.key, link);
+    Field(e.key, ip);
+    out.push_back(std::move(e));
+  }
+  return out;
+}
+
+NftElement AdmittedElement(const IpAddress& pod) {
+  NftElement e{.set = Named("admitted", pod.family()), .family = NftFamily::kInet};
+  Field(e.key, pod);
+  return e;
+}
+
+std::optional<IpAddress> ParseAdmitted(const NftElement& element) {
+  if (element.family != NftFamily::kInet || !element.set.starts_with("admitted"))
+    return std::nullopt;
+  std::string_view key = element.key;
+  return TakeIp(key, key.size());
+}
+
+std::vector<NftElement> PolicyElements(const std::string& bridge, BridgePolicy policy) {
+  std::vector<NftElement> out{NameElement(NftFamily::kInet, "apart", bridge),
+                              NamePairElement("apartsame", bridge)};
+  if (policy == BridgePolicy::kClosed) out.push_back(NamePairElement("closed", bridge));
+  return out;
+}
+
 std::vector<NftElement> GuardElements(Guard guard, const std::string& port, const MacAddress& mac,
                                       const std::vector<IpAddress>& addresses) {
   std::vector<NftElement> out;
   if (guard == Guard::kNone) return out;
   const char* kSets[] = {"", "port_mac", "port_full", "port_routed"};
   out.push_back(NameElement(NftFamily::kBridge, kSets[static_cast<std::size_t>(guard)], port));
-  NftElement own{.set = "mac", .family = NftFamily::kBridge};
-  NameField(own.key, port);
-  Field(own.key, mac);
-  out.push_back(std::move(own));
+  out.push_back(PortMacElement(port, mac));
   if (guard == Guard::kMac) return out;
-  const auto add = [&](const IpAddress& ip) {
-    NftElement e{.set = Named("address", ip.family()), .family = NftFamily::kBridge};
-    NameField(e.key, port);
-    Field(e.key, ip);
-    out.push_back(std::move(e));
-  };
-  for (const IpAddress& ip : addresses) add(ip);
+  for (const IpAddress& ip : addresses) out.push_back(PortAddressElement(port, ip));
   if (std::any_of(addresses.begin(), addresses.end(),
                   [](const IpAddress& ip) { return !ip.is_v4(); })) {
-    add(LinkLocal(mac));
+    out.push_back(PortAddressElement(port, LinkLocal(mac)));
   }
   return out;
+}
+
+NftElement PortMacElement(const std::string& port, const MacAddress& mac) {
+  NftElement e{.set = "mac", .family = NftFamily::kBridge};
+  NameField(e.key, port);
+  Field(e.key, mac);
+  return e;
+}
+
+NftElement PortAddressElement(const std::string& port, const IpAddress& ip) {
+  NftElement e{.set = Named("address", ip.family()), .family = NftFamily::kBridge};
+  NameField(e.key, port);
+  Field(e.key, ip);
+  return e;
+}
+
+std::string PortOf(const NftElement& element) {
+  return element.key.substr(0, std::min(element.key.find('\0'), kNameLength));
 }
 
 IpAddress LinkLocal(const MacAddress& mac) {

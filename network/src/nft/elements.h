@@ -20,6 +20,7 @@ struct HostPort {
   std::optional<IpAddress> host_ip;  // absent: every address of the family
   IpAddress pod = IpAddress::V4(0);
   std::uint16_t pod_port = 0;
+  std::string conditions;  // NameOf(Conditions); empty: none
 };
 
 NftElement HostPortElement(const HostPort& port);
@@ -44,6 +45,17 @@ std::vector<NftElement> BridgeElements(const std::string& bridge, const MacAddre
 NftElement HairpinBridgeElement(const std::string& bridge);
 NftElement LocalnetElement(const std::string& link);
 
+// Of a link to a pod without a bridge: what it may send from.
+std::vector<NftElement> SourceElements(const std::string& link,
+                                       const std::vector<IpAddress>& addresses);
+// The firewall plugin lets iptables forward for this pod: kept for DEL and GC.
+NftElement AdmittedElement(const IpAddress& pod);
+std::optional<IpAddress> ParseAdmitted(const NftElement& element);
+// The firewall plugin's ingressPolicy of a bridge: pods of other such bridges stay outside;
+// kClosed: those of the same bridge, too.
+enum class BridgePolicy : std::uint8_t { kSameBridge, kClosed };
+std::vector<NftElement> PolicyElements(const std::string& bridge, BridgePolicy policy);
+
 enum class Guard : std::uint8_t {
   kNone,
   kMac,     // source MAC
@@ -52,6 +64,10 @@ enum class Guard : std::uint8_t {
 };
 std::vector<NftElement> GuardElements(Guard guard, const std::string& port, const MacAddress& mac,
                                       const std::vector<IpAddress>& addresses);
+NftElement PortMacElement(const std::string& port, const MacAddress& mac);
+NftElement PortAddressElement(const std::string& port, const IpAddress& ip);
+// The port of an element whose key starts with one.
+std::string PortOf(const NftElement& element);
 // fe80::/64 with the modified EUI-64 of the MAC: what the kernel gives to the pod's interface.
 IpAddress LinkLocal(const MacAddress& mac);
 

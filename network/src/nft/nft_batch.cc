@@ -1,6 +1,7 @@
 #include "nft/nft_batch.h"
 
 #include <arpa/inet.h>
+#include <endian.h>
 #include <linux/netfilter.h>
 #include <linux/netfilter/nf_tables.h>
 #include <linux/netfilter/nfnetlink.h>
@@ -116,11 +117,21 @@ void NftBatch::AddSet(const NftTableName& table, const NftSetSpec& set) {
   Close();
 }
 
-void NftBatch::AddRule(const NftTableName& table, nftnl_rule* rule, const std::string& what) {
-  nlmsghdr* m = Begin(NftType(NFT_MSG_NEWRULE), table.family, NLM_F_CREATE | NLM_F_APPEND,
-                      "add rule: " + what);
+void NftBatch::AddRule(const NftTableName& table, nftnl_rule* rule, const std::string& what,
+                       Place place) {
+  const int append = place == Place::kLast ? NLM_F_APPEND : 0;
+  nlmsghdr* m = Begin(NftType(NFT_MSG_NEWRULE), table.family,
+                      static_cast<std::uint16_t>(NLM_F_CREATE | append), "add rule: " + what);
   nftnl_rule_set_str(rule, NFTNL_RULE_TABLE, table.name.c_str());
   nftnl_rule_nlmsg_build_payload(m, rule);
+  Close();
+}
+
+void NftBatch::DelRule(const NftTableName& table, const std::string& chain, std::uint64_t handle) {
+  nlmsghdr* m = Begin(NftType(NFT_MSG_DELRULE), table.family, 0, "delete a rule of chain " + chain);
+  PutText(m, NFTA_RULE_TABLE, table.name);
+  PutText(m, NFTA_RULE_CHAIN, chain);
+  mnl_attr_put_u64(m, NFTA_RULE_HANDLE, htobe64(handle));
   Close();
 }
 

@@ -59,7 +59,10 @@ class NftBatch {
   void DelTable(const NftTableName& table);
   void AddChain(const NftTableName& table, const NftChainSpec& chain);
   void AddSet(const NftTableName& table, const NftSetSpec& set);
-  void AddRule(const NftTableName& table, nftnl_rule* rule, const std::string& what);
+  enum class Place : std::uint8_t { kLast, kFirst };  // in its chain
+  void AddRule(const NftTableName& table, nftnl_rule* rule, const std::string& what,
+               Place place = Place::kLast);
+  void DelRule(const NftTableName& table, const std::string& chain, std::uint64_t handle);
   // `comment` is shown by `nft list`; at most 127 bytes.
   void AddElement(const std::string& table, const NftElement& element, std::string_view comment);
   void DelElement(const std::string& table, const NftElement& element);

@@ -14,9 +14,11 @@
 #include <memory>
 
 #include <libmnl/libmnl.h>
+#include <libnftnl/rule.h>
 
 #include "netlink/attributes.h"
 #include "netlink/extack.h"
+#include "nft/rule_builder.h"
 
 namespace linnet::network {
 namespace {
@@ -299,6 +301,45 @@ Result<bool> NftSocket::ChainDrops(const NftTableName& table, const std::string&
   if (!done && done.error().IsErrno(ENOENT)) return false;
   if (!done) return std::move(done).error();
   return drops;
+}
+
+Result<bool> NftSocket::HasChain(const NftTableName& table, const std::string& chain) {
+  auto done = Ask(
+      NFT_MSG_GETCHAIN, static_cast<std::uint8_t>(table.family), false,
+      "nftables: look up chain " + chain,
+      [&](nlmsghdr* m) {
+        mnl_attr_put_strz(m, NFTA_CHAIN_TABLE, table.name.c_str());
+        mnl_attr_put_strz(m, NFTA_CHAIN_NAME, chain.c_str());
+      },
+      [](const nlmsghdr*) {});
+  if (!done && done.error().IsErrno(ENOENT)) return false;
+  if (!done) return std::move(done).error();
+  return true;
+}
+
+Result<std::vector<ListedRule>> NftSocket::ListRules(const NftTableName& table,
+                                                     const std::string& chain) {
+  constexpr int kTries = 10;
+  for (int i = 0;; ++i) {
+    std::vector<ListedRule> rules;
+    auto done = Ask(
+        NFT_MSG_GETRULE, static_cast<std::uint8_t>(table.family), true,
+        "nftables: list rules of " + chain,
+        [&](nlmsghdr* m) {
+          mnl_attr_put_strz(m, NFTA_RULE_TABLE, table.name.c_str());
+          mnl_attr_put_strz(m, NFTA_RULE_CHAIN, chain.c_str());
+        },
+        [&](const nlmsghdr* m) {
+          const std::unique_ptr<nftnl_rule, void (*)(const nftnl_rule*)> rule(nftnl_rule_alloc(),
+                                                                              nftnl_rule_free);
+          if (!rule || nftnl_rule_nlmsg_parse(m, rule.get()) < 0) return;
+          rules.push_back(
+              {nftnl_rule_get_u64(rule.get(), NFTNL_RULE_HANDLE), RuleSignature(rule.get())});
+        });
+    if (done) return rules;
+    if (done.error().IsErrno(ENOENT)) return std::vector<ListedRule>();
+    if (!done.error().Is(Code::kUnavailable) || i + 1 == kTries) return std::move(done).error();
+  }
 }
 
 Result<std::vector<std::string>> NftSocket::ListRuleData(const NftTableName& table,

@@ -21,6 +21,11 @@ struct OwnedElement {
   std::string owner;  // its comment
 };
 
+struct ListedRule {
+  std::uint64_t handle = 0;
+  std::string signature;  // RuleSignature (nft/rule_builder.h)
+};
+
 // Thread-compatible. Acts on the namespace that it was opened in.
 class NftSocket {
  public:
@@ -41,6 +46,9 @@ class NftSocket {
   Result<std::optional<OwnedElement>> FindElement(const std::string& table, const NftElement& key);
   // A base chain whose policy is "drop". No such chain: no.
   Result<bool> ChainDrops(const NftTableName& table, const std::string& chain);
+  Result<bool> HasChain(const NftTableName& table, const std::string& chain);
+  // No such chain: empty.
+  Result<std::vector<ListedRule>> ListRules(const NftTableName& table, const std::string& chain);
   // User data of the rules of a chain.
   Result<std::vector<std::string>> ListRuleData(const NftTableName& table,
                                                 const std::string& chain);

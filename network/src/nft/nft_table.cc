@@ -28,10 +28,14 @@ bool OfPortmap(const NftElement& e) {
          e.set.starts_with("masqall");
 }
 
+bool OfFirewall(const NftElement& e) { return e.set.starts_with("admitted"); }
+
 bool In(const NftElement& e, NftTable::Part part) {
   if (part == NftTable::Part::kAll) return true;
   if (part == NftTable::Part::kHostPorts) return OfPortmap(e);
-  return !OfPortmap(e) && !e.set.starts_with("port_");
+  if (part == NftTable::Part::kFirewall) return OfFirewall(e);
+  if (part == NftTable::Part::kButFirewall) return !OfFirewall(e);
+  return !OfPortmap(e) && !OfFirewall(e) && !e.set.starts_with("port_");
 }
 
 bool Uses(const std::vector<NftElement>& elements, NftFamily family) {
@@ -110,6 +114,7 @@ Result<void> NftTable::RefuseTakenPorts(const std::string& owner,
     if (!wanted) continue;
     if (const Entry* entry = Find(element); entry != nullptr && entry->owner != owner)
       return Taken(*wanted, entry->owner);
+    if (IsMadeOnDemand(element.set)) continue;
     // An address against every address: the kernel's map would send both where the more specific
     // one says.
     const char* other_base = wanted->host_ip ? "hostport" : "hostipport";
@@ -141,7 +146,7 @@ Result<void> NftTable::AddAsOnlyWriter(const std::string& owner,
     fresh.push_back(element);
     // A table or a set of a new subnet is still to be made: the build knows how.
     if (!Exists(element.family)) rebuild = true;
-    if (SubnetOfSet(element.set) && !mirror_.contains({element.family, element.set}))
+    if (IsMadeOnDemand(element.set) && !mirror_.contains({element.family, element.set}))
       rebuild = true;
   }
   if (fresh.empty()) return Settle();
@@ -190,7 +195,7 @@ Result<void> NftTable::Rebuild() {
     AddSchema(batch, table, {.isolate_networks = options_.mode == NftMode::kDaemon});
     for (const auto& [place, entries] : mirror_) {
       if (place.first != family) continue;
-      if (const auto subnet = SubnetOfSet(place.second)) AddMasqueradeSet(batch, table, *subnet);
+      if (IsMadeOnDemand(place.second)) AddSetOnDemand(batch, table, place.second);
       for (const auto& [key, entry] : entries) {
         batch.AddElement(table.name, {place.second, family, key, entry.data}, entry.owner);
       }
@@ -240,7 +245,9 @@ Result<void> NftTable::Remove(const std::string& owner, Part part) {
 
 Result<void> NftTable::RemoveIf(const std::function<bool(const std::string&)>& gone, Part part) {
   const MutexLock lock(mu_);
-  if (options_.mode == NftMode::kExec) return TryRemoveIf(gone, part);
+  if (options_.mode == NftMode::kExec) {
+    return TryRemoveIf([&](const OwnedElement& e) { return In(e.element, part) && gone(e.owner); });
+  }
   LN_TRY(Settle());
   std::vector<NftElement> doomed;
   for (const auto& [owner, elements] : by_owner_) {
@@ -249,6 +256,22 @@ Result<void> NftTable::RemoveIf(const std::function<bool(const std::string&)>& g
       if (In(element, part)) doomed.push_back(element);
     }
   }
+  return Delete(doomed);
+}
+
+Result<void> NftTable::Drop(const std::string& owner, const std::vector<NftElement>& elements) {
+  if (elements.empty()) return Ok();
+  const MutexLock lock(mu_);
+  const auto asked = [&](const NftElement& e) {
+    return std::find(elements.begin(), elements.end(), e) != elements.end();
+  };
+  if (options_.mode == NftMode::kExec) {
+    return TryRemoveIf([&](const OwnedElement& e) { return e.owner == owner && asked(e.element); });
+  }
+  LN_TRY(Settle());
+  std::vector<NftElement> doomed;
+  if (const auto owned = by_owner_.find(owner); owned != by_owner_.end())
+    std::copy_if(owned->second.begin(), owned->second.end(), std::back_inserter(doomed), asked);
   return Delete(doomed);
 }
 
@@ -261,6 +284,24 @@ Result<std::vector<NftElement>> NftTable::Of(const std::string& owner) {
   std::vector<NftElement> out;
   for (OwnedElement& e : LN_TRY(ListAll())) {
     if (e.owner == owner) out.push_back(std::move(e.element));
+  }
+  return out;
+}
+
+Result<std::vector<OwnedElement>> NftTable::Find(
+    const std::function<bool(const std::string&)>& wanted) {
+  const MutexLock lock(mu_);
+  std::vector<OwnedElement> out;
+  if (options_.mode == NftMode::kExec) {
+    out = LN_TRY(ListAll());
+    std::erase_if(out, [&](const OwnedElement& e) {
+      return e.owner.empty() || IsShared(e.owner) || !wanted(e.owner);
+    });
+    return out;
+  }
+  for (const auto& [owner, elements] : by_owner_) {
+    if (IsShared(owner) || !wanted(owner)) continue;
+    for (const NftElement& e : elements) out.push_back({e, owner});
   }
   return out;
 }
@@ -339,7 +380,7 @@ Result<std::vector<OwnedElement>> NftTable::ListAll() {
 Result<void> NftTable::Recover(const std::function<bool(const std::string& owner)>& keep) {
   const MutexLock lock(mu_);
   if (options_.mode == NftMode::kExec) {
-    return TryRemoveIf([&](const std::string& owner) { return !keep(owner); }, Part::kAll);
+    return TryRemoveIf([&](const OwnedElement& e) { return !keep(e.owner); });
   }
   mirror_.clear();
   by_owner_.clear();
@@ -404,14 +445,30 @@ Result<void> NftTable::TryAdd(const std::string& owner, const std::vector<NftEle
     if (!LN_TRY(socket_.TableHandle(Name(family)))) {
       AddSchema(batch, Name(family), {.isolate_networks = false});
       any = true;
-    } else if (family == NftFamily::kInet) {
-      sets = LN_TRY(socket_.ListSets(Name(family)));
+      continue;
     }
+    const std::vector<std::string> present = LN_TRY(socket_.ListSets(Name(family)));
+    if (family == NftFamily::kInet) sets = present;
+    const auto lacks = [&](const NftSetSpec& set) {
+      return std::find(present.begin(), present.end(), set.name) == present.end();
+    };
+    const auto fixed = FixedSets(family);
+    if (std::none_of(fixed.begin(), fixed.end(), lacks)) continue;
+    // Made by an earlier version of linnet: built again with what is in it.
+    batch.DelTable(Name(family));
+    AddSchema(batch, Name(family), {.isolate_networks = false});
+    for (const std::string& set : present) {
+      if (IsMadeOnDemand(set)) AddSetOnDemand(batch, Name(family), set);
+      if (!FindSet(family, set)) continue;
+      for (const OwnedElement& e : LN_TRY(socket_.ListElements(Name(family), set)))
+        batch.AddElement(options_.name, e.element, e.owner);
+    }
+    any = true;
   }
   for (const NftElement& element : elements) {
-    const auto subnet = SubnetOfSet(element.set);
-    if (subnet && std::find(sets.begin(), sets.end(), element.set) == sets.end()) {
-      AddMasqueradeSet(batch, Name(NftFamily::kInet), *subnet);
+    if (IsMadeOnDemand(element.set) &&
+        std::find(sets.begin(), sets.end(), element.set) == sets.end()) {
+      AddSetOnDemand(batch, Name(NftFamily::kInet), element.set);
       sets.push_back(element.set);
     }
     const auto found = LN_TRY(socket_.FindElement(options_.name, element));
@@ -419,7 +476,7 @@ Result<void> NftTable::TryAdd(const std::string& owner, const std::vector<NftEle
       continue;
     const auto wanted = ParseHostPort(element);
     if (found && wanted && found->owner != owner) return Taken(*wanted, found->owner);
-    if (wanted) {
+    if (wanted && !IsMadeOnDemand(element.set)) {
       const std::string other =
           std::string(wanted->host_ip ? "hostport" : "hostipport") + element.set.back();
       for (const OwnedElement& e : LN_TRY(socket_.ListElements(Name(NftFamily::kInet), other))) {
@@ -435,14 +492,13 @@ Result<void> NftTable::TryAdd(const std::string& owner, const std::vector<NftEle
   return any ? socket_.Commit(batch) : Ok();
 }
 
-Result<void> NftTable::TryRemoveIf(const std::function<bool(const std::string&)>& gone, Part part) {
+Result<void> NftTable::TryRemoveIf(const std::function<bool(const OwnedElement&)>& doomed) {
   constexpr int kTries = 100;
   for (int i = 0;; ++i) {
     NftBatch batch(LN_TRY(socket_.Generation()));
     for (const OwnedElement& e : LN_TRY(ListAll())) {
-      if (!e.owner.empty() && !IsShared(e.owner) && In(e.element, part) && gone(e.owner)) {
+      if (!e.owner.empty() && !IsShared(e.owner) && doomed(e))
         batch.DelElement(options_.name, e.element);
-      }
     }
     if (batch.empty()) return Ok();
     auto done = socket_.Commit(batch);

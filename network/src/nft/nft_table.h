@@ -40,16 +40,23 @@ class NftTable {
   // All or nothing. Elements that this owner has already are skipped; what another owner left is
   // replaced, except host ports: kAlreadyExists, with port and owner in the message.
   Result<void> Add(const std::string& owner, const std::vector<NftElement>& elements);
-  // kHostPorts: what portmap added; kNetwork: the rest, except that guarded ports stay guarded
-  // (without a MAC and an address nothing passes them): they go with kAll, when the link is gone.
-  enum class Part : std::uint8_t { kAll, kHostPorts, kNetwork };
+  // kHostPorts: what portmap added; kFirewall: what firewall added; kNetwork: the rest, except that
+  // guarded ports stay guarded (without a MAC and an address nothing passes them): they go with
+  // kAll, when the link is gone. kButFirewall: all but what tells the firewall plugin which rules
+  // of iptables are its own.
+  enum class Part : std::uint8_t { kAll, kHostPorts, kFirewall, kNetwork, kButFirewall };
   // `owner` is a whole owner text or the beginning of one: "<container>/<ifname>/".
   // Nothing there: success, no system call (kDaemon).
   Result<void> Remove(const std::string& owner, Part part);
   // Owners for which `gone` says yes lose what `part` says. Owners "@…" (bridges) are not asked
   // for.
   Result<void> RemoveIf(const std::function<bool(const std::string& owner)>& gone, Part part);
+  // Of `elements`, what `owner` (the whole text) has goes.
+  Result<void> Drop(const std::string& owner, const std::vector<NftElement>& elements);
   Result<std::vector<NftElement>> Of(const std::string& owner);
+  // All elements of owners (not "@…") for which `wanted` says yes.
+  Result<std::vector<OwnedElement>> Find(
+      const std::function<bool(const std::string& owner)>& wanted);
   // The tables are there as far as they were made: else they are built again. Two questions to the
   // kernel.
   Result<void> Verify();
@@ -93,8 +100,7 @@ class NftTable {
       LN_REQUIRES(mu_);
   Result<void> TryAdd(const std::string& owner, const std::vector<NftElement>& elements)
       LN_REQUIRES(mu_);
-  Result<void> TryRemoveIf(const std::function<bool(const std::string&)>& gone, Part part)
-      LN_REQUIRES(mu_);
+  Result<void> TryRemoveIf(const std::function<bool(const OwnedElement&)>& doomed) LN_REQUIRES(mu_);
   Result<void> RefuseTakenPorts(const std::string& owner, const std::vector<NftElement>& elements)
       LN_REQUIRES(mu_);
   Result<void> RefusePortsOfOthers(const std::vector<NftElement>& elements) LN_REQUIRES(mu_);

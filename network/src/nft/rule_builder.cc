@@ -5,16 +5,21 @@
 #include <linux/netfilter/nf_conntrack_common.h>
 #include <linux/netfilter/nf_nat.h>
 #include <linux/netfilter/nf_tables.h>
+#include <linux/netfilter/xt_comment.h>
+#include <linux/netfilter/xt_conntrack.h>
 #include <linux/rtnetlink.h>
 
 #include <array>
+#include <cstdlib>
 #include <cstring>
+#include <span>
 
 #include <libnftnl/expr.h>
 #include <libnftnl/rule.h>
 #include <libnftnl/udata.h>
 
 #include "linnet/base/check.h"
+#include "linnet/base/text.h"
 
 namespace linnet::network {
 namespace {
@@ -143,6 +148,34 @@ RuleBuilder& RuleBuilder::CtState(std::uint32_t bits, Match match) {
   return Ct(NFT_CT_STATE, bits, match);
 }
 
+RuleBuilder& RuleBuilder::XtMatch(const std::string& name, std::uint32_t revision,
+                                  std::string info) {
+  nftnl_expr* e = Expression("match");
+  info.resize((info.size() + 7) / 8 * 8, '\0');  // XT_ALIGN
+  // The expression owns its copy.
+  auto* copy = static_cast<char*>(std::malloc(info.size()));
+  LN_CHECK(copy != nullptr);
+  std::memcpy(copy, info.data(), info.size());
+  nftnl_expr_set_str(e, NFTNL_EXPR_MT_NAME, name.c_str());
+  nftnl_expr_set_u32(e, NFTNL_EXPR_MT_REV, revision);
+  nftnl_expr_set(e, NFTNL_EXPR_MT_INFO, copy, static_cast<std::uint32_t>(info.size()));
+  return *this;
+}
+
+RuleBuilder& RuleBuilder::XtComment(const std::string& text) {
+  std::string info = text.substr(0, XT_MAX_COMMENT_LEN - 1);
+  info.resize(XT_MAX_COMMENT_LEN, '\0');
+  return XtMatch("comment", 0, std::move(info));
+}
+
+RuleBuilder& RuleBuilder::XtEstablished() {
+  xt_conntrack_mtinfo3 info{};
+  info.match_flags = XT_CONNTRACK_STATE;
+  info.state_mask =
+      XT_CONNTRACK_STATE_BIT(IP_CT_ESTABLISHED) | XT_CONNTRACK_STATE_BIT(IP_CT_RELATED);
+  return XtMatch("conntrack", 3, std::string(Bytes(info)));
+}
+
 RuleBuilder& RuleBuilder::Verdict(int code, const std::string& chain) {
   nftnl_expr* e = Expression("immediate");
   nftnl_expr_set_u32(e, NFTNL_EXPR_IMM_DREG, NFT_REG_VERDICT);
@@ -181,6 +214,52 @@ RuleBuilder& RuleBuilder::Comment(const std::string& text) {
   }
   nftnl_udata_buf_free(buffer);
   return *this;
+}
+
+namespace {
+
+void Append(std::string& out, const nftnl_expr* e, std::uint16_t attribute) {
+  std::uint32_t length = 0;
+  const void* data = nftnl_expr_get(e, attribute, &length);
+  std::string bytes =
+      data == nullptr ? std::string() : std::string(static_cast<const char*>(data), length);
+  bytes.resize(bytes.find_last_not_of('\0') + 1);  // the kernel pads
+  out += ' ' + Hex(bytes);
+}
+
+std::span<const std::uint16_t> AttributesThatMatter(std::string_view expression) {
+  static constexpr std::uint16_t kPayload[] = {NFTNL_EXPR_PAYLOAD_BASE, NFTNL_EXPR_PAYLOAD_OFFSET,
+                                               NFTNL_EXPR_PAYLOAD_LEN};
+  static constexpr std::uint16_t kCmp[] = {NFTNL_EXPR_CMP_OP, NFTNL_EXPR_CMP_DATA};
+  static constexpr std::uint16_t kMeta[] = {NFTNL_EXPR_META_KEY};
+  static constexpr std::uint16_t kBitwise[] = {NFTNL_EXPR_BITWISE_MASK, NFTNL_EXPR_BITWISE_XOR};
+  static constexpr std::uint16_t kMatch[] = {NFTNL_EXPR_MT_NAME, NFTNL_EXPR_MT_REV,
+                                             NFTNL_EXPR_MT_INFO};
+  static constexpr std::uint16_t kImmediate[] = {NFTNL_EXPR_IMM_VERDICT, NFTNL_EXPR_IMM_CHAIN};
+  if (expression == "payload") return kPayload;
+  if (expression == "cmp") return kCmp;
+  if (expression == "meta") return kMeta;
+  if (expression == "bitwise") return kBitwise;
+  if (expression == "match") return kMatch;
+  if (expression == "immediate") return kImmediate;
+  return {};
+}
+
+}  // namespace
+
+std::string RuleSignature(const nftnl_rule* rule) {
+  std::string out;
+  const std::unique_ptr<nftnl_expr_iter, void (*)(nftnl_expr_iter*)> all(
+      nftnl_expr_iter_create(rule), nftnl_expr_iter_destroy);
+  if (!all) return out;
+  while (const nftnl_expr* e = nftnl_expr_iter_next(all.get())) {
+    const std::string name = nftnl_expr_get_str(e, NFTNL_EXPR_NAME);
+    if (name == "counter") continue;
+    out += name;
+    for (const std::uint16_t attribute : AttributesThatMatter(name)) Append(out, e, attribute);
+    out += ';';
+  }
+  return out;
 }
 
 }  // namespace linnet::network

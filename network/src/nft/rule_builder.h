@@ -43,6 +43,10 @@ class RuleBuilder {
   RuleBuilder& CtStatus(std::uint32_t bits,
                         Match match);  // kUnequal: some bit is set; kEqual: none is
   RuleBuilder& CtState(std::uint32_t bits, Match match);
+  // What iptables' extensions match, as iptables-nft writes it and reads it back.
+  RuleBuilder& XtMatch(const std::string& name, std::uint32_t revision, std::string info);
+  RuleBuilder& XtComment(const std::string& text);
+  RuleBuilder& XtEstablished();  // -m conntrack --ctstate RELATED,ESTABLISHED
   // --- ends
   RuleBuilder& Verdict(int code, const std::string& chain = {});
   RuleBuilder& Dnat(std::uint8_t family, std::uint32_t address_word, std::uint32_t port_word);
@@ -65,5 +69,9 @@ class RuleBuilder {
   std::string what_;
   std::unique_ptr<nftnl_rule, Free> rule_;
 };
+
+// What a rule does, without counters, registers and user data: equal for the rule that was built
+// and for what the kernel says of it, whichever program put it there.
+std::string RuleSignature(const nftnl_rule* rule);
 
 }  // namespace linnet::network

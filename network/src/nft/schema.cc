@@ -13,6 +13,7 @@
 #include <algorithm>
 #include <array>
 
+#include "nft/conditions.h"
 #include "nft/rule_builder.h"
 
 namespace linnet::network {
@@ -40,6 +41,7 @@ constexpr std::uint32_t kIfnameWords = 4;  // 16 bytes
 constexpr std::string_view kGroupBit("\x01\0\0\0\0\0", 6);
 constexpr std::string_view kNoMac("\0\0\0\0\0\0", 6);
 constexpr std::string_view kLoopbackMask("\xff\0\0\0", 4), kLoopback("\x7f\0\0\0", 4);
+constexpr std::string_view kLinkLocalMask("\xff\xc0", 2), kLinkLocal("\xfe\x80", 2);
 constexpr std::string_view kMulticastMask("\xf0\0\0\0", 4), kMulticast("\xe0\0\0\0", 4);
 
 // The rules of one table, in order.
@@ -75,6 +77,8 @@ void AddHostportRules(Rules& rules) {
         .Compare(one)
         .Verdict(NFT_RETURN);
   });
+  rules.Add("hostports", "host ports on conditions",
+            [](RuleBuilder& r) { r.Verdict(NFT_JUMP, "hostports_if"); });
   for (const FamilyParts& f : kFamilies) {
     const std::uint32_t words = f.length / 4;
     rules.Add("hostports", "host ports of one address", [&](RuleBuilder& r) {
@@ -150,6 +154,53 @@ void AddPostroutingRules(Rules& rules) {
   }
 }
 
+// Links of pods without a bridge (ptp): their own addresses and, of IPv6, link-local ones.
+void AddSourceRules(Rules& rules) {
+  rules.Add("raw", "the link's IPv4 addresses", [](RuleBuilder& r) {
+    r.LoadMeta(NFT_META_IIFNAME)
+        .InSet("port_source")
+        .NfProto(NFPROTO_IPV4)
+        .LoadMeta(NFT_META_IIFNAME)
+        .LoadPayload(kNetwork, kIp4Source, 4, kIfnameWords)
+        .InSet("source4", Match::kUnequal)
+        .Verdict(NF_DROP);
+  });
+  rules.Add("raw", "the link's IPv6 addresses", [](RuleBuilder& r) {
+    r.LoadMeta(NFT_META_IIFNAME)
+        .InSet("port_source")
+        .NfProto(NFPROTO_IPV6)
+        .LoadPayload(kNetwork, kIp6Source, 2)
+        .Mask(kLinkLocalMask)
+        .Compare(kLinkLocal, Match::kUnequal)
+        .LoadPayload(kNetwork, kIp6Source, 16)
+        .Compare(std::string(16, '\0'), Match::kUnequal)
+        .LoadMeta(NFT_META_IIFNAME)
+        .LoadPayload(kNetwork, kIp6Source, 16, kIfnameWords)
+        .InSet("source6", Match::kUnequal)
+        .Verdict(NF_DROP);
+  });
+}
+
+// The firewall plugin's ingressPolicy.
+void AddPolicyRules(Rules& rules) {
+  rules.Add("forward", "pods of an isolated bridge are apart", [](RuleBuilder& r) {
+    r.LoadMeta(NFT_META_IIFNAME)
+        .LoadMeta(NFT_META_OIFNAME, kIfnameWords)
+        .InSet("closed")
+        .Verdict(NF_DROP);
+  });
+  rules.Add("forward", "bridges with a policy are apart", [](RuleBuilder& r) {
+    r.LoadMeta(NFT_META_IIFNAME)
+        .InSet("apart")
+        .LoadMeta(NFT_META_OIFNAME)
+        .InSet("apart")
+        .LoadMeta(NFT_META_IIFNAME)
+        .LoadMeta(NFT_META_OIFNAME, kIfnameWords)
+        .InSet("apartsame", Match::kUnequal)
+        .Verdict(NF_DROP);
+  });
+}
+
 void AddFilterRules(Rules& rules, const NftSchemaOptions& options) {
   // route_localnet alone would let neighbours reach services on 127.0.0.1 (CVE-2020-8558).
   for (const std::uint32_t offset : {kIp4Destination, kIp4Source}) {
@@ -163,6 +214,8 @@ void AddFilterRules(Rules& rules, const NftSchemaOptions& options) {
           .Verdict(NF_DROP);
     });
   }
+  AddSourceRules(rules);
+  AddPolicyRules(rules);
   if (options.isolate_networks) {
     rules.Add("forward", "networks are apart", [](RuleBuilder& r) {
       r.LoadMeta(NFT_META_IIFNAME)
@@ -203,6 +256,7 @@ void AddInet(NftBatch& batch, const NftTableName& table, const NftSchemaOptions&
   batch.AddChain(table, {"forward", "filter", NF_INET_FORWARD, 0});
   batch.AddChain(table, {"redirects", "filter", NF_INET_LOCAL_OUT, 0});
   batch.AddChain(table, {"postrouting", "nat", NF_INET_POST_ROUTING, 100});
+  batch.AddChain(table, {"hostports_if"});
   batch.AddChain(table, {"hostports"});
   batch.AddChain(table, {"hostport_sources"});
   for (const NftSetSpec& set : FixedSets(NftFamily::kInet)) batch.AddSet(table, set);
@@ -361,6 +415,14 @@ std::span<const NftSetSpec> FixedSets(NftFamily family) {
       NftSetSpec{"hairpinbridge", Concat({kTypeIfname, kTypeIfname}), 32},
       NftSetSpec{"localnet", kTypeIfname, 16, 0, 0, true},
       NftSetSpec{"routed", kTypeIfname, 16, 0, 0, true},
+      NftSetSpec{"port_source", kTypeIfname, 16, 0, 0, true},
+      NftSetSpec{"source4", Concat({kTypeIfname, kTypeIpv4}), 20},
+      NftSetSpec{"source6", Concat({kTypeIfname, kTypeIpv6}), 32},
+      NftSetSpec{"admitted4", kTypeIpv4, 4},
+      NftSetSpec{"admitted6", kTypeIpv6, 16},
+      NftSetSpec{"apart", kTypeIfname, 16, 0, 0, true},
+      NftSetSpec{"apartsame", Concat({kTypeIfname, kTypeIfname}), 32},
+      NftSetSpec{"closed", Concat({kTypeIfname, kTypeIfname}), 32},
   };
   static const std::array kBridgeSets{
       NftSetSpec{"port_mac", kTypeIfname, 16, 0, 0, true},
@@ -395,6 +457,12 @@ std::optional<NftSetSpec> FindSet(NftFamily family, std::string_view set) {
     if (spec.name == set) return spec;
   }
   if (family != NftFamily::kInet) return std::nullopt;
+  if (ConditionsOf(set)) {
+    auto spec = FindSet(family, set.substr(0, set.find('_')));
+    if (!spec || !spec->is_map()) return std::nullopt;
+    spec->name = set;
+    return spec;
+  }
   const auto subnet = SubnetOfSet(set);
   if (!subnet) return std::nullopt;
   const bool v4 = subnet->family() == Family::kV4;
@@ -408,6 +476,29 @@ void AddSchema(NftBatch& batch, const NftTableName& table, const NftSchemaOption
   } else {
     AddBridgeTable(batch, table);
   }
+}
+
+namespace {
+
+// The rule of a map of host ports with conditions.
+void AddConditionalSet(NftBatch& batch, const NftTableName& table, const std::string& name,
+                       const Conditions& conditions) {
+  batch.AddSet(table, *FindSet(NftFamily::kInet, name));
+  const std::string base = name.substr(0, name.find('_'));
+  const FamilyParts& f = kFamilies[base.ends_with('4') ? 0 : 1];
+  const std::uint32_t words = f.length / 4;
+  Rules(batch, table).Add("hostports_if", "host ports on conditions", [&](RuleBuilder& r) {
+    r.NfProto(f.nfproto);
+    AddTo(r, conditions);
+    if (base.starts_with("hostip")) {
+      r.LoadPayload(kNetwork, f.destination, f.length)
+          .LoadMeta(NFT_META_L4PROTO, words)
+          .LoadPayload(kTransport, 2, 2, words + 1);
+    } else {
+      r.LoadMeta(NFT_META_L4PROTO).LoadPayload(kTransport, 2, 2, 1);
+    }
+    r.MapTo(name).Dnat(f.nfproto, 0, words);
+  });
 }
 
 void AddMasqueradeSet(NftBatch& batch, const NftTableName& table, const Cidr& subnet) {
@@ -432,6 +523,15 @@ void AddMasqueradeSet(NftBatch& batch, const NftTableName& table, const Cidr& su
             .Compare(value, Match::kUnequal)
             .Masquerade(true);
       });
+}
+
+}  // namespace
+
+bool IsMadeOnDemand(std::string_view set) { return SubnetOfSet(set) || ConditionsOf(set); }
+
+void AddSetOnDemand(NftBatch& batch, const NftTableName& table, const std::string& set) {
+  if (const auto subnet = SubnetOfSet(set)) return AddMasqueradeSet(batch, table, *subnet);
+  if (const auto conditions = ConditionsOf(set)) AddConditionalSet(batch, table, set, *conditions);
 }
 
 }  // namespace linnet::network

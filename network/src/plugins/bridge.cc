@@ -2,7 +2,6 @@
 // routed (decision 12).
 #include <algorithm>
 #include <cerrno>
-#include <set>
 
 #include "linnet/base/log.h"
 #include "linnet/base/rollback.h"
@@ -10,28 +9,30 @@
 #include "netlink/bridge_device.h"
 #include "netlink/host_network.h"
 #include "netlink/link_messages.h"
-#include "netlink/names.h"
-#include "netlink/sysctl.h"
-#include "netns.h"
+#include "nft/guard.h"
 #include "nft/nft_table.h"
 #include "plugins/bridge_check.h"
 #include "plugins/bridge_conf.h"
 #include "plugins/bridge_plan.h"
 #include "plugins/plugin.h"
+#include "plugins/veth.h"
 #include "pod_side.h"
 
 namespace linnet::network {
 namespace {
 
-using std::chrono_literals::operator""s;
-constexpr auto kLinkUpLimit = 5s;
+// In a VLAN the gateway's addresses are not the bridge's own.
+bool HasVlanGateway(const BridgeConf& conf) { return conf.vlan != 0 && conf.is_gateway; }
 
-Setting SettingOf(const HostNetwork& host) {
-  return host.options().mode == NftMode::kExec ? Setting::kExec : Setting::kDaemon;
-}
-
-AttachmentKey KeyOf(const PluginRequest& request) {
-  return {request.container_id, request.ifname, request.network};
+VlanGatewaySpec VlanGatewayOf(const BridgeConf& conf, const BridgeState& bridge,
+                              const std::vector<Cidr>& gateways) {
+  return {.bridge = {.name = conf.bridge,
+                     .mtu = conf.mtu,
+                     .force_address = conf.force_address,
+                     .gateways = gateways},
+          .state = bridge,
+          .vid = conf.vlan,
+          .preserve_default_vlan = conf.preserve_default_vlan};
 }
 
 // One ADD.
@@ -48,11 +49,6 @@ class Attach {
 
   Result<cni::AddResult> Run() {
     conf_ = LN_TRY(ParseBridgeConf(request_));
-    if (conf_.vlan != 0 && conf_.is_gateway) {
-      return Error(
-          Code::kUnimplemented,
-          "\"vlan\" together with \"isGateway\" is not supported: give the VLAN a gateway outside");
-    }
     // A DHCP client needs the link; for every other IPAM plugin nothing is made before there is an
     // address.
     const bool link_first = conf_.ipam_type == "dhcp";
@@ -70,6 +66,7 @@ class Attach {
     } else {
       LN_TRY(MakeLink());
     }
+    LN_TRY(MakeVlanGateway(HostNetwork::Freshness::kCached));
     LN_TRY(GuardPort());
     LN_TRY(SetUpPod());
     LN_TRY(WaitForPort());
@@ -89,7 +86,14 @@ class Attach {
             .vlan_filtering = conf_.vlan != 0 || !conf_.trunk.empty(),
             .force_address = conf_.force_address,
             .routed = conf_.routed,
-            .gateways = plan_.gateways};
+            .gateways = HasVlanGateway(conf_) ? std::vector<Cidr>() : plan_.gateways};
+  }
+
+  Result<void> MakeVlanGateway(HostNetwork::Freshness freshness) {
+    if (!HasVlanGateway(conf_)) return Ok();
+    vlan_gateway_ =
+        LN_TRY(host_.EnsureVlanGateway(VlanGatewayOf(conf_, bridge_, plan_.gateways), freshness));
+    return Ok();
   }
 
   Result<cni::AddResult> Acquire() {
@@ -143,14 +147,15 @@ class Attach {
     return host_.WithRoute([&](RouteSocket& socket) -> Result<void> {
       const std::uint32_t index = socket.IndexOf(link_);
       RouteBatch batch;
-      if (!conf_.preserve_default_vlan) DelPortVlan(batch, index, 1);
+      if (!conf_.preserve_default_vlan && bridge_.default_pvid != 0)
+        DelPortVlan(batch, index, bridge_.default_pvid);
       if (conf_.vlan != 0) AddPortVlan(batch, index, conf_.vlan, true);
       for (const BridgeConf::Vlans& range : conf_.trunk)
         AddPortVlanTrunk(batch, index, {range.first, range.last});
       if (conf_.vlan == 0) AddPortVlan(batch, index, 1, true);
       auto done = socket.Run(batch);
       if (done) return done;
-      return std::move(done).error().With("VLANs need a kernel with CONFIG_BRIDGE_VLAN_FILTERING");
+      return ExplainVlanError(std::move(done).error());
     });
   }
 
@@ -167,11 +172,17 @@ class Attach {
 
   Result<void> SetUpPod() {
     std::optional<RouteEvents> events;
-    if (conf_.enable_dad) events.emplace(LN_TRY(EventsInPod(RouteEvents::Group::kAddresses6)));
+    if (conf_.enable_dad) {
+      events.emplace(LN_TRY(EventsIn(request_.netns, RouteEvents::Group::kAddresses6)));
+    }
     RouteSocket* socket = LN_TRY_CTX(pod_.Route(), "set up " + request_.ifname);
     const std::uint32_t index = socket->IndexOf(request_.ifname);
     if (index == 0) return Internal(request_.ifname + " is not in the pod");
-    LN_TRY_CTX(SetPodSysctls(), "set up " + request_.ifname);
+    LN_TRY_CTX(SetPodSysctls(pod_, request_.ifname,
+                             {.host_is_router = conf_.is_gateway,
+                              .ipv6 = plan_.has_v6(),
+                              .duplicate_detection = conf_.enable_dad}),
+               "set up " + request_.ifname);
     RouteBatch batch;
     if (!plan_.pod_addresses.empty()) SetArpNotify(batch, index);
     const Dad dad = conf_.enable_dad ? Dad::kYes : Dad::kNo;
@@ -181,42 +192,11 @@ class Attach {
     const auto link =
         LN_TRY_CTX(socket->RunAndFind(batch, request_.ifname), "set up " + request_.ifname);
     if (!conf_.disable_container_interface && !(link && link->running)) {
-      LN_TRY(WaitForLink(*socket, request_.ifname,
-                         [this] { return EventsInPod(RouteEvents::Group::kLinks); }));
+      LN_TRY(WaitForLink(*socket, request_.ifname, LinkDeadline(request_),
+                         [this] { return EventsIn(request_.netns, RouteEvents::Group::kLinks); }));
     }
-    return conf_.enable_dad && plan_.has_v6() ? WaitForAddresses(*socket, *events, index) : Ok();
-  }
-
-  Result<void> SetPodSysctls() {
-    const std::string& link = request_.ifname;
-    // We are the router: another one that announces itself is an attack (CVE-2020-10749).
-    if (conf_.is_gateway) {
-      LN_TRY(pod_.SetSysctl(LinkSysctl::kAcceptRa, link, 0));
-      LN_TRY(pod_.SetSysctl(LinkSysctl::kAcceptRedirects, link, 0));
-    }
-    if (!plan_.has_v6()) return Ok();
-    LN_TRY(pod_.SetSysctl(LinkSysctl::kDisableIpv6, "lo", 0));
-    LN_TRY(pod_.SetSysctl(LinkSysctl::kDisableIpv6, link, 0));
-    LN_TRY(pod_.SetSysctl(LinkSysctl::kKeepAddresses, link, 1));
-    if (conf_.enable_dad) LN_TRY(pod_.SetSysctl(LinkSysctl::kEnhancedDad, link, 1));
-    return pod_.SetSysctl(LinkSysctl::kAcceptDad, link, conf_.enable_dad ? 1 : 0);
-  }
-
-  Result<void> WaitForAddresses(RouteSocket& socket, RouteEvents& events,
-                                std::uint32_t index) const {
-    const Deadline deadline =
-        std::min(request_.deadline, std::chrono::steady_clock::now() + kLinkUpLimit);
-    for (;;) {
-      const auto addresses = LN_TRY(socket.ListAddresses(index));
-      const auto duplicate = std::find_if(addresses.begin(), addresses.end(),
-                                          [](const LinkAddress& a) { return a.duplicate; });
-      if (duplicate != addresses.end())
-        return FailedPrecondition(duplicate->address.str() + " is in use by another station");
-      if (std::none_of(addresses.begin(), addresses.end(),
-                       [](const LinkAddress& a) { return a.tentative; }))
-        return Ok();
-      LN_TRY_CTX(events.Wait(deadline), "wait for duplicate address detection");
-    }
+    if (!conf_.enable_dad || !plan_.has_v6()) return Ok();
+    return WaitForAddresses(*socket, *events, index, LinkDeadline(request_));
   }
 
   Result<void> WaitForPort() {
@@ -227,44 +207,16 @@ class Attach {
       const std::vector<std::string> names = {link_, conf_.bridge};
       const auto links = LN_TRY(socket.FindLinks(names));
       for (std::size_t i = 0; i < names.size(); ++i) {
-        if (!links[i] || !links[i]->running) LN_TRY(WaitForLink(socket, names[i], subscribe));
+        if (!links[i] || !links[i]->running)
+          LN_TRY(WaitForLink(socket, names[i], LinkDeadline(request_), subscribe));
       }
       if (!bridge_.settling) return Ok();
       auto events = LN_TRY(RouteEvents::Open(RouteEvents::Group::kAddresses6));
-      LN_TRY_CTX(WaitForAddresses(socket, events, bridge_.index), "bridge " + conf_.bridge);
+      LN_TRY_CTX(WaitForAddresses(socket, events, bridge_.index, LinkDeadline(request_)),
+                 "bridge " + conf_.bridge);
       host_.BridgeSettled(conf_.bridge);
       return Ok();
     });
-  }
-
-  // Until the kernel's link watch has seen the carrier, a bridge does not forward for the port, and
-  // the pod's interface drops what it should send. Asking for the link makes it look now
-  // (since 6.8); older kernels take a fraction of a millisecond, or longer under load.
-  Result<void> WaitForLink(RouteSocket& socket, const std::string& name,
-                           const std::function<Result<RouteEvents>()>& subscribe) const {
-    if (LN_TRY(IsUp(socket, name))) return Ok();
-    auto events = LN_TRY(subscribe());
-    const Deadline deadline =
-        std::min(request_.deadline, std::chrono::steady_clock::now() + kLinkUpLimit);
-    while (!LN_TRY(IsUp(socket, name)))
-      LN_TRY_CTX(events.Wait(deadline), "link " + name + " does not come up");
-    return Ok();
-  }
-
-  static Result<bool> IsUp(RouteSocket& socket, const std::string& name) {
-    const auto link = LN_TRY(socket.FindLink(name));
-    if (!link) return Unavailable("link " + name + " was deleted while it was set up");
-    return link->running;
-  }
-
-  Result<RouteEvents> EventsInPod(RouteEvents::Group group) const {
-    std::optional<RouteEvents> events;
-    auto visited = VisitNetns(request_.netns, [&]() -> Result<void> {
-      events.emplace(LN_TRY(RouteEvents::Open(group)));
-      return Ok();
-    });
-    if (!visited) return std::move(visited).error();
-    return *std::move(events);
   }
 
   cni::AddResult Finish() {
@@ -275,6 +227,10 @@ class Attach {
                           .mac = plan_.pod_mac.str(),
                           .mtu = conf_.mtu,
                           .sandbox = request_.netns_path}};
+    if (vlan_gateway_) {
+      result.interfaces.push_back(
+          {.name = VlanGatewayName(conf_.bridge, conf_.vlan), .mac = vlan_gateway_->mac.str()});
+    }
     return result;
   }
 
@@ -287,6 +243,7 @@ class Attach {
   BridgeConf conf_;
   BridgePlan plan_;
   BridgeState bridge_;
+  std::optional<BridgeState> vlan_gateway_;
   Rollback undo_{[](const std::string& what, const Error& error) {
     log::Debug("undo: " + what, {{"err", error}});
   }};
@@ -319,43 +276,12 @@ class BridgePlugin final : public Plugin {
   }
 
   Result<void> Del(PluginContext& context, const PluginRequest& request) override {
-    HostNetwork& host = context.host;
-    const std::string owner = OwnerText(KeyOf(request));
-    // The address may be given away only when the old port cannot answer for it any more.
-    auto first = host.RetireLink(host.LinkName(request.container_id, request.ifname), owner);
-    int failures = first ? 0 : 1;
-    const auto also = [&](Result<void> done) {
-      if (done) return;
-      if (++failures == 1) first = std::move(done);
-    };
-    also(host.nft().Remove(owner, NftTable::Part::kNetwork));
-    if (host.options().mode == NftMode::kExec && request.netns.valid())
-      also(DeletePodLink(request));
-    if (first) {
-      if (const std::string type = IpamTypeOf(request); !type.empty())
-        also(context.delegates->Del(type, request));
-    }
-    if (failures > 1)
-      return std::move(first).error().With(std::to_string(failures) +
-                                           " steps of DEL failed, the first");
-    return first;
+    return DelVeth(context, request);
   }
 
   Result<void> Gc(PluginContext& context, const PluginRequest& request,
                   const std::vector<ValidAttachment>& valid) override {
-    std::set<std::string> kept;
-    for (const ValidAttachment& a : valid)
-      kept.insert(OwnerText(AttachmentKey{a.container_id, a.ifname, request.network}));
-    // "//<network>": the end of every owner of this network.
-    const std::string network = OwnerText(AttachmentKey{"", "", request.network}).substr(1);
-    const auto gone = [&](const std::string& owner) {
-      return owner.ends_with(network) && !kept.contains(owner);
-    };
-    LN_TRY(context.host.RemoveLinksIf(gone));
-    LN_TRY(context.host.nft().RemoveIf(gone, NftTable::Part::kAll));
-    if (const std::string type = IpamTypeOf(request); !type.empty())
-      return context.delegates->Gc(type, request);
-    return Ok();
+    return GcVeths(context, request, valid);
   }
 
   Result<void> Status(PluginContext& context, const PluginRequest& request) override {
@@ -370,16 +296,23 @@ class BridgePlugin final : public Plugin {
     const BridgeConf conf = LN_TRY(ParseBridgeConf(request));
     const BridgePlan plan = LN_TRY(PlanFromResult(conf, *request.conf, *request.prev_result,
                                                   request.ifname, conf.bridge, SettingOf(host)));
-    const BridgeState bridge =
-        LN_TRY(host.EnsureBridge({.name = conf.bridge,
-                                  .mtu = conf.mtu,
-                                  .promiscuous = conf.promiscuous,
-                                  .vlan_filtering = conf.vlan != 0 || !conf.trunk.empty(),
-                                  .force_address = false,
-                                  .routed = conf.routed,
-                                  .gateways = plan.gateways},
-                                 HostNetwork::Freshness::kCached));
-    LN_TRY(host.nft().Add(OwnerText(KeyOf(request)), Elements(host, plan, request)));
+    const BridgeState bridge = LN_TRY(
+        host.EnsureBridge({.name = conf.bridge,
+                           .mtu = conf.mtu,
+                           .promiscuous = conf.promiscuous,
+                           .vlan_filtering = conf.vlan != 0 || !conf.trunk.empty(),
+                           .force_address = false,
+                           .routed = conf.routed,
+                           .gateways = HasVlanGateway(conf) ? std::vector<Cidr>() : plan.gateways},
+                          HostNetwork::Freshness::kCached));
+    if (HasVlanGateway(conf)) {
+      LN_TRY(host.EnsureVlanGateway(VlanGatewayOf(conf, bridge, plan.gateways),
+                                    HostNetwork::Freshness::kCached));
+    }
+    const std::string owner = OwnerText(KeyOf(request));
+    const std::vector<NftElement> elements = Elements(host, plan, request);
+    LN_TRY(host.nft().Add(owner, elements));
+    LN_TRY(DropMacsExcept(host.nft(), owner, elements));
     return Reattach(host, conf, plan, bridge, host.LinkName(request.container_id, request.ifname));
   }
 
@@ -404,18 +337,6 @@ class BridgePlugin final : public Plugin {
       SetMaster(batch, name, bridge.index);
       SetPortFlags(batch, name, {.hairpin = conf.hairpin, .isolated = plan.isolated});
       return socket.Run(batch);
-    });
-  }
-
-  // What another implementation of the plugin made: its name on the host is not ours to know.
-  static Result<void> DeletePodLink(const PluginRequest& request) {
-    return VisitNetns(request.netns, [&]() -> Result<void> {
-      RouteSocket socket = LN_TRY(RouteSocket::Open());
-      if (socket.IndexOf(request.ifname) == 0) return Ok();
-      RouteBatch batch;
-      DelLink(batch, request.ifname);
-      auto done = socket.Run(batch);
-      return !done && done.error().IsErrno(ENODEV) ? Ok() : std::move(done);
     });
   }
 };

@@ -11,21 +11,18 @@
 namespace linnet::network {
 namespace {
 
-Result<void> CheckMac(const std::string& wanted, const Link& link) {
-  if (wanted.empty() || !link.mac) return Ok();
-  if (ToLower(wanted) == link.mac->str()) return Ok();
-  return FailedPrecondition("interface " + link.name + " has MAC " + link.mac->str() + ", not " +
-                            wanted);
-}
-
 Result<void> CheckHostSide(HostNetwork& host, const BridgeConf& conf,
                            const cni::AddResult& result) {
   return host.WithRoute([&](RouteSocket& socket) -> Result<void> {
     const auto bridge = LN_TRY(socket.FindLink(conf.bridge));
     if (!bridge) return FailedPrecondition("bridge " + conf.bridge + " is missing");
     if (bridge->kind != "bridge") return FailedPrecondition(conf.bridge + " is not a bridge");
-    if (conf.promiscuous && bridge->promiscuity == 0)
-      return FailedPrecondition("bridge " + conf.bridge + " is not promiscuous");
+    if (conf.promiscuous != bridge->promiscuous) {
+      const auto text = [](bool value) { return value ? "true" : "false"; };
+      return FailedPrecondition("Bridge interface " + conf.bridge + " configured Promisc Mode " +
+                                text(conf.promiscuous) +
+                                " doesn't match current state: " + text(bridge->promiscuous));
+    }
     bool port_found = false;
     for (const cni::Interface& interface : result.interfaces) {
       if (!interface.sandbox.empty()) continue;
@@ -44,7 +41,16 @@ Result<void> CheckHostSide(HostNetwork& host, const BridgeConf& conf,
   });
 }
 
-Result<void> CheckPodSide(const BridgeConf& conf, const PluginRequest& request) {
+}  // namespace
+
+Result<void> CheckMac(const std::string& wanted, const Link& link) {
+  if (wanted.empty() || !link.mac) return Ok();
+  if (ToLower(wanted) == link.mac->str()) return Ok();
+  return FailedPrecondition("interface " + link.name + " has MAC " + link.mac->str() + ", not " +
+                            wanted);
+}
+
+Result<void> CheckPodSide(const PluginRequest& request, LinkState state) {
   const cni::AddResult& result = *request.prev_result;
   const auto interface = std::find_if(
       result.interfaces.begin(), result.interfaces.end(),
@@ -57,7 +63,7 @@ Result<void> CheckPodSide(const BridgeConf& conf, const PluginRequest& request) 
   if (!link) return FailedPrecondition("interface " + request.ifname + " is missing in the pod");
   if (link->kind != "veth")
     return FailedPrecondition("interface " + request.ifname + " is not a veth");
-  if (!conf.disable_container_interface && !link->up)
+  if (state == LinkState::kUp && !link->up)
     return FailedPrecondition("interface " + request.ifname + " is down");
   LN_TRY(CheckMac(interface->mac, *link));
   const auto index = interface - result.interfaces.begin();
@@ -81,11 +87,9 @@ Result<void> CheckPodSide(const BridgeConf& conf, const PluginRequest& request) 
   return Ok();
 }
 
-}  // namespace
-
 Result<void> CheckBridge(HostNetwork& host, const BridgeConf& conf, const PluginRequest& request) {
   LN_TRY(CheckHostSide(host, conf, *request.prev_result));
-  return CheckPodSide(conf, request);
+  return CheckPodSide(request, conf.disable_container_interface ? LinkState::kAny : LinkState::kUp);
 }
 
 }  // namespace linnet::network

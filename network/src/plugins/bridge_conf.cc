@@ -1,6 +1,7 @@
 #include "plugins/bridge_conf.h"
 
 #include "cni/args.h"
+#include "plugins/veth.h"
 
 namespace linnet::network {
 namespace {
@@ -15,42 +16,34 @@ Result<std::uint16_t> VlanId(std::int64_t id) {
   return static_cast<std::uint16_t>(id);
 }
 
+Result<std::uint16_t> TrunkId(std::int64_t id, const char* name) {
+  if (id <= 0 || id > kMaxVlan)
+    return InvalidArgument(std::string("incorrect trunk ") + name + " parameter");
+  return static_cast<std::uint16_t>(id);
+}
+
 Result<std::vector<BridgeConf::Vlans>> ParseTrunk(const JsonView& conf) {
   std::vector<BridgeConf::Vlans> out;
   for (const JsonView& item : LN_TRY(conf.Array("vlanTrunk"))) {
     const auto id = LN_TRY(item.Maybe<std::int64_t>("id"));
     const auto first = LN_TRY(item.Maybe<std::int64_t>("minID"));
     const auto last = LN_TRY(item.Maybe<std::int64_t>("maxID"));
-    if (first.has_value() != last.has_value()) return item.Fail("minID and maxID come together");
-    if (!id && !first) return item.Fail("neither id nor minID and maxID");
-    if (id) {
-      const std::uint16_t vid = LN_TRY(VlanId(*id));
-      out.push_back({vid, vid});
+    if (first.has_value() != last.has_value()) {
+      return InvalidArgument(std::string("minID and maxID should be configured simultaneously, ") +
+                             (first ? "maxID" : "minID") + " is missing");
     }
     if (first) {
-      const std::uint16_t from = LN_TRY(VlanId(*first));
-      const std::uint16_t to = LN_TRY(VlanId(*last));
-      if (from > to) return item.Fail("minID is greater than maxID");
+      const std::uint16_t from = LN_TRY(TrunkId(*first, "minID"));
+      const std::uint16_t to = LN_TRY(TrunkId(*last, "maxID"));
+      if (to < from) return InvalidArgument("minID is greater than maxID in trunk parameter");
       out.push_back({from, to});
+    }
+    if (id) {
+      const std::uint16_t vid = LN_TRY(TrunkId(*id, "id"));
+      out.push_back({vid, vid});
     }
   }
   return out;
-}
-
-Result<std::optional<cni::Dns>> ParseDns(const JsonView& conf) {
-  const auto section = LN_TRY(conf.Find("dns"));
-  if (!section) return std::optional<cni::Dns>();
-  cni::Dns dns;
-  bool set = false;
-  for (const auto& [key, list] :
-       {std::pair("nameservers", &dns.nameservers), std::pair("search", &dns.search),
-        std::pair("options", &dns.options)}) {
-    if (LN_TRY(section->Find(key))) set = true;  // an empty list counts, as upstream
-    *list = LN_TRY(section->Strings(key));
-  }
-  dns.domain = LN_TRY(section->Optional<std::string>("domain", ""));
-  if (!set && dns.domain.empty()) return std::optional<cni::Dns>();
-  return std::optional<cni::Dns>(std::move(dns));
 }
 
 Result<std::optional<MacAddress>> ParseMac(const JsonView& conf, const std::string& args) {
@@ -100,10 +93,7 @@ Result<BridgeConf> ParseBridgeConf(const PluginRequest& request) {
       LN_TRY(v.Optional<bool>("isGateway", false)) || conf.is_default_gateway || conf.routed;
   conf.force_address = LN_TRY(v.Optional<bool>("forceAddress", false));
   conf.ip_masq = LN_TRY(v.Optional<bool>("ipMasq", false));
-  const std::string backend = LN_TRY(v.Optional<std::string>("ipMasqBackend", ""));
-  if (!backend.empty() && backend != "iptables" && backend != "nftables") {
-    return InvalidArgument("unknown ipmasq backend \"" + backend + "\"");
-  }
+  LN_TRY(CheckMasqueradeBackend(v));
   conf.mtu = LN_TRY(v.Optional<std::uint32_t>("mtu", 0));
   conf.hairpin = LN_TRY(v.Optional<bool>("hairpinMode", false));
   conf.promiscuous = LN_TRY(v.Optional<bool>("promiscMode", false));

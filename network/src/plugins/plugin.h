@@ -34,6 +34,7 @@ struct PluginRequest {
   const Json* conf =
       nullptr;            // complete plugin configuration: runtimeConfig and prevResult included
   std::string conf_text;  // the same as bytes, for delegates
+  std::string raw_text;   // the plugin's configuration as it was written: repeated keys show
   std::optional<cni::AddResult> prev_result;
   Deadline deadline = Deadline::max();
 };
@@ -69,25 +70,32 @@ class Plugin {
  public:
   virtual ~Plugin() = default;
   virtual std::string_view type() const = 0;  // "bridge"
+  // The oldest version of configurations that it takes.
+  virtual std::string_view since() const { return "0.1.0"; }
   virtual Result<cni::AddResult> Add(PluginContext& context, const PluginRequest& request) = 0;
   virtual Result<void> Check(PluginContext& context, const PluginRequest& request) = 0;
   virtual Result<void> Del(PluginContext& context, const PluginRequest& request) = 0;
   virtual Result<void> Gc(PluginContext& context, const PluginRequest& request,
                           const std::vector<ValidAttachment>& valid) = 0;
   virtual Result<void> Status(PluginContext& context, const PluginRequest& request) = 0;
-  // Recovery, after HostNetwork::Recover: puts back what the host lost of an attachment that lives
-  // on (nftables elements after somebody flushed the ruleset while we were away). The request is as
-  // for DEL: recorded configuration and final result. Repeatable; costs no system call where
-  // nothing is missing.
+  // Makes the host's side fit a final result. After a chain with foreign plugins, which may have
+  // changed what this plugin made (another MAC address); in recovery, after HostNetwork::Recover,
+  // where the host lost something of an attachment that lives on (somebody flushed nftables while
+  // we were away). The request is as for DEL: recorded configuration and final result. Repeatable;
+  // costs no system call where nothing is missing.
   virtual Result<void> Restore(PluginContext&, const PluginRequest&) { return Ok(); }
 };
 
 // Every built-in, made once. bridge, loopback, host-local, portmap, …
 std::vector<std::unique_ptr<Plugin>> MakeBuiltinPlugins();
 
+std::unique_ptr<Plugin> MakeBandwidthPlugin();
 std::unique_ptr<Plugin> MakeBridgePlugin();
+std::unique_ptr<Plugin> MakeFirewallPlugin();
 std::unique_ptr<Plugin> MakeLoopbackPlugin();
 std::unique_ptr<Plugin> MakePortmapPlugin();
 std::unique_ptr<Plugin> MakeHostLocalPlugin();
+std::unique_ptr<Plugin> MakePtpPlugin();
+std::unique_ptr<Plugin> MakeTuningPlugin();
 
 }  // namespace linnet::network

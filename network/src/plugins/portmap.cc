@@ -62,7 +62,7 @@ Result<void> OpenPort(HostNetwork& host, RouteSocket& socket, const Link& port,
   return socket.Run(batch);
 }
 
-// The bridge whose ports they are; 0: none.
+// The bridge whose ports they are and over which the host reaches them; 0: none.
 Result<std::uint32_t> OpenPorts(HostNetwork& host, const cni::AddResult& result) {
   std::uint32_t bridge = 0;
   auto done = host.WithRoute([&](RouteSocket& socket) -> Result<void> {
@@ -78,10 +78,19 @@ Result<std::uint32_t> OpenPorts(HostNetwork& host, const cni::AddResult& result)
       });
       return found == links.end() ? socket.NameOf(index) : (*found)->name;
     };
+    std::string bridge_name;
     for (const auto& link : links) {
       if (!link || link->master == 0 || link->kind != "veth") continue;
       bridge = link->master;
-      LN_TRY(OpenPort(host, socket, *link, name_of(bridge)));
+      bridge_name = name_of(bridge);
+      LN_TRY(OpenPort(host, socket, *link, bridge_name));
+    }
+    // In a VLAN the host's own address is on another link, "<bridge>.<vid>".
+    for (const auto& link : links) {
+      if (!link || link->master != 0 || bridge == 0 || !link->name.starts_with(bridge_name + "."))
+        continue;
+      LN_TRY(host.nft().Add("@" + link->name, {HairpinBridgeElement(link->name)}));
+      bridge = 0;
     }
     return Ok();
   });

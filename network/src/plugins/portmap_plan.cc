@@ -3,8 +3,12 @@
 #include <netinet/in.h>
 
 #include <algorithm>
+#include <map>
+#include <tuple>
 
 #include "linnet/base/text.h"
+
+#include "nft/conditions.h"
 
 namespace linnet::network {
 namespace {
@@ -38,34 +42,48 @@ Result<PortMap> ParseMapping(const JsonView& item) {
   return map;
 }
 
-Result<void> CheckBackend(const JsonView& conf) {
-  const std::string backend = LN_TRY(conf.Optional<std::string>("backend", ""));
-  if (!backend.empty() && backend != "iptables" && backend != "nftables") {
-    return InvalidArgument("unrecognized backend \"" + backend + "\"");
-  }
-  const auto chain = LN_TRY(conf.Maybe<std::string>("externalSetMarkChain"));
-  const auto bit = LN_TRY(conf.Maybe<std::int64_t>("markMasqBit"));
+// "iptables" or "nftables": whose words the conditions are; empty: there are none.
+std::string BackendOf(const std::vector<std::string>& conditions) {
+  if (conditions.empty() || conditions.front().empty()) return {};
+  const char first = conditions.front().front();
+  return first == '-' || first == '!' ? "iptables" : "nftables";
+}
+
+Result<void> ReadBackend(const JsonView& view, PortmapConf& conf) {
+  const auto chain = LN_TRY(view.Maybe<std::string>("externalSetMarkChain"));
+  const auto bit = LN_TRY(view.Maybe<std::int64_t>("markMasqBit"));
   if (chain && bit) return InvalidArgument("Cannot specify externalSetMarkChain and markMasqBit");
   if (bit && (*bit < 0 || *bit > 31))
     return InvalidArgument("MasqMarkBit must be between 0 and 31");
-  if (backend == "nftables" && chain) {
-    return InvalidArgument(
-        "nftables backend was requested but configuration contains iptables-specific options "
-        "[externalSetMarkChain]");
+  std::map<std::string, std::vector<std::string>> specific;
+  if (chain) specific["iptables"].emplace_back("externalSetMarkChain");
+  for (const auto& [key, family, name] :
+       {std::tuple("conditionsV4", Family::kV4, &conf.conditions_v4),
+        std::tuple("conditionsV6", Family::kV6, &conf.conditions_v6)}) {
+    const auto words = LN_TRY(view.Strings(key));
+    const std::string backend = BackendOf(words);
+    if (backend.empty()) continue;
+    specific[backend].emplace_back(key);
+    const Conditions conditions =
+        LN_TRY_CTX(ParseConditions(words, family), std::string("$.") + key);
+    *name = LN_TRY_CTX(NameOf(conditions), std::string("$.") + key);
   }
-  for (const char* key : {"conditionsV4", "conditionsV6"}) {
-    const auto conditions = LN_TRY(conf.Strings(key));
-    if (!conditions.empty())
-      return Error(Code::kUnimplemented, std::string("portmap: \"") + key + "\" is not supported");
-  }
-  return Ok();
+  const auto backend = LN_TRY(view.Maybe<std::string>("backend"));
+  if (backend && *backend != "iptables" && *backend != "nftables")
+    return InvalidArgument("unrecognized backend \"" + *backend + "\"");
+  // Where none is asked for, either's words will do.
+  if (!backend) return Ok();
+  const std::string wrong = *backend == "iptables" ? "nftables" : "iptables";
+  if (specific[wrong].empty()) return Ok();
+  return InvalidArgument(*backend + " backend was requested but configuration contains " + wrong +
+                         "-specific options [" + Join(specific[wrong], " ") + "]");
 }
 
 }  // namespace
 
 Result<PortmapConf> ParsePortmapConf(const JsonView& view) {
   PortmapConf conf;
-  LN_TRY(CheckBackend(view));
+  LN_TRY(ReadBackend(view, conf));
   conf.snat = LN_TRY(view.Optional<bool>("snat", true));
   conf.masq_all = LN_TRY(view.Optional<bool>("masqAll", false));
   const auto runtime = LN_TRY(view.Find("runtimeConfig"));
@@ -101,7 +119,8 @@ Result<PortmapPlan> PlanPortmap(const PortmapConf& conf, const PodAddresses& pod
       HostPort port{.protocol = map.protocol,
                     .port = map.host_port,
                     .pod = *address,
-                    .pod_port = map.container_port};
+                    .pod_port = map.container_port,
+                    .conditions = address->is_v4() ? conf.conditions_v4 : conf.conditions_v6};
       if (map.host_ip && !map.host_ip->IsUnspecified()) port.host_ip = map.host_ip;
       NftElement element = HostPortElement(port);
       const auto same = std::find_if(

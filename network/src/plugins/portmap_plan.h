@@ -24,12 +24,14 @@ struct PortmapConf {
   bool snat =
       true;  // from 127.0.0.1 and from the pod itself, with the host's address as the source
   bool masq_all = false;
+  // Of all mappings, by family; nftables' maps are named by them (nft/conditions.h).
+  std::string conditions_v4, conditions_v6;
   std::vector<PortMap> mappings;
 };
 
-// Keys match without regard to case (go-cni sends "HostPort"). What only iptables could do is
-// refused; marks, which it needs to masquerade, are checked and not used. Errors: kInvalidArgument;
-// kUnimplemented conditionsV4/V6.
+// Keys match without regard to case (go-cni sends "HostPort"). Either back end's options are
+// understood, and the kernel's nftables do it all; marks, which iptables needs to masquerade, are
+// checked and not used. Errors: kInvalidArgument; kUnimplemented a condition.
 Result<PortmapConf> ParsePortmapConf(const JsonView& conf);
 
 struct PodAddresses {

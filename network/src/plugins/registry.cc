@@ -4,11 +4,15 @@ namespace linnet::network {
 
 std::vector<std::unique_ptr<Plugin>> MakeBuiltinPlugins() {
   std::vector<std::unique_ptr<Plugin>> out;
+  out.push_back(MakeBandwidthPlugin());
   out.push_back(MakeBridgePlugin());
+  out.push_back(MakeFirewallPlugin());
   out.push_back(MakeHostLocalPlugin());
   out.push_back(MakeLoopbackPlugin());
   out.push_back(MakePortmapPlugin());
+  out.push_back(MakePtpPlugin());
   out.push_back(MakeStaticPlugin());
+  out.push_back(MakeTuningPlugin());
   return out;
 }
 

@@ -4,20 +4,22 @@
 #include "linnet/base/text.h"
 
 #include "cni/args.h"
+#include "cni/version.h"
 #include "plugins/ipam_conf.h"
 #include "plugins/registry.h"
 
 namespace linnet::network {
 namespace {
 
-Result<cni::IpConfig> ParseAddress(const std::string& address, const std::string& gateway) {
-  cni::IpConfig out{.interface = {},
-                    .address = LN_TRY_CTX(Cidr::Parse(address),
-                                          "the 'address' field is expected to be in CIDR notation"),
-                    .gateway = {}};
-  if (!gateway.empty()) out.gateway = LN_TRY_CTX(IpAddress::Parse(gateway), "gateway");
-  return out;
+// `what` is upstream's complaint about an address of this source.
+Result<cni::IpConfig> ParseAddress(const std::string& address, const char* what) {
+  const auto cidr = Cidr::Parse(address);
+  if (!cidr) return InvalidArgument(std::string(what) + ", got: '" + address + "'");
+  return cni::IpConfig{.interface = {}, .address = *cidr, .gateway = {}};
 }
+constexpr const char* kAddressField = "the 'address' field is expected to be in CIDR notation";
+constexpr const char* kIpField = "the 'ip' field is expected to be in CIDR notation";
+constexpr const char* kIpsField = "an entry in the 'ips' field is NOT in CIDR notation";
 
 // CNI_ARGS: IP=a/24,b/64 adds addresses, GATEWAY=x,y goes to the addresses whose subnets contain
 // it.
@@ -25,13 +27,14 @@ Result<void> AddFromArgs(const std::string& text, std::vector<cni::IpConfig>& ip
   const cni::Args args = LN_TRY(cni::ParseArgs(text));
   if (const auto list = cni::FindArg(args, "IP"); list && !list->empty()) {
     for (const std::string& item : Split(*list, ','))
-      ips.push_back(LN_TRY(ParseAddress(std::string(Trim(item)), "")));
+      ips.push_back(LN_TRY(ParseAddress(std::string(Trim(item)), kIpField)));
   }
   if (const auto list = cni::FindArg(args, "GATEWAY"); list && !list->empty()) {
     for (const std::string& item : Split(*list, ',')) {
-      const IpAddress gateway = LN_TRY_CTX(IpAddress::Parse(Trim(item)), "GATEWAY");
+      const auto gateway = IpAddress::Parse(Trim(item));
+      if (!gateway) return InvalidArgument("invalid gateway address: " + item);
       for (cni::IpConfig& ip : ips) {
-        if (ip.address.Contains(gateway)) ip.gateway = gateway;
+        if (ip.address.Contains(*gateway)) ip.gateway = *gateway;
       }
     }
   }
@@ -45,13 +48,25 @@ Result<cni::AddResult> Parse(const PluginRequest& request) {
   for (const JsonView& item : LN_TRY(ipam.Array("addresses"))) {
     const auto address = LN_TRY(item.Required<std::string>("address"));
     const auto gateway = LN_TRY(item.Optional<std::string>("gateway", ""));
-    out.ips.push_back(LN_TRY_CTX(ParseAddress(address, gateway), item.path()));
+    cni::IpConfig ip = LN_TRY_CTX(ParseAddress(address, kAddressField), item.path());
+    if (!gateway.empty())
+      ip.gateway = LN_TRY_CTX(IpAddress::Parse(gateway), item.path() + ".gateway");
+    out.ips.push_back(std::move(ip));
   }
   LN_TRY(AddFromArgs(request.args, out.ips));
   for (auto source : {ArgsIps, RuntimeIps}) {
     const std::vector<std::string> texts = LN_TRY(source(conf));
     if (!texts.empty()) out.ips.clear();
-    for (const std::string& text : texts) out.ips.push_back(LN_TRY(ParseAddress(text, "")));
+    for (const std::string& text : texts) out.ips.push_back(LN_TRY(ParseAddress(text, kIpsField)));
+  }
+  for (const Family family : {Family::kV4, Family::kV6}) {
+    const auto many = std::count_if(out.ips.begin(), out.ips.end(), [&](const cni::IpConfig& ip) {
+      return ip.address.family() == family;
+    });
+    if (many > 1 && !cni::AtLeast(request.cni_version, "0.3.0")) {
+      return InvalidArgument("CNI version " + request.cni_version +
+                             " does not support more than 1 address per family");
+    }
   }
   out.routes = LN_TRY(ParseRoutes(ipam));
   if (const auto dns = LN_TRY(ipam.Find("dns"))) {
@@ -71,14 +86,16 @@ class Static final : public Plugin {
   }
   Result<void> Check(PluginContext&, const PluginRequest& request) override {
     const cni::AddResult wanted = LN_TRY(Parse(request));
-    if (!request.prev_result) return InvalidArgument("static: required prevResult is missing");
+    if (!request.prev_result) return InvalidArgument("Required prevResult missing");
+    // As upstream: an address that the result lacks is the interface plugin's affair.
     for (const cni::IpConfig& ip : wanted.ips) {
       const auto& have = request.prev_result->ips;
-      const bool found = std::any_of(have.begin(), have.end(), [&](const cni::IpConfig& other) {
-        return other.address.address() == ip.address.address() &&
-               (!ip.gateway || other.gateway == ip.gateway);
+      const auto same = std::find_if(have.begin(), have.end(), [&](const cni::IpConfig& other) {
+        return other.address.address() == ip.address.address();
       });
-      if (!found) return NotFound("static: address " + ip.address.str() + " is not in prevResult");
+      if (same == have.end() || !ip.gateway || same->gateway == ip.gateway) continue;
+      return FailedPrecondition("static: Failed to match addr " + ip.address.address().str() +
+                                " on interface " + request.ifname);
     }
     return Ok();
   }
@@ -87,7 +104,10 @@ class Static final : public Plugin {
                   const std::vector<ValidAttachment>&) override {
     return Ok();
   }
-  Result<void> Status(PluginContext&, const PluginRequest&) override { return Ok(); }
+  Result<void> Status(PluginContext&, const PluginRequest& request) override {
+    LN_TRY(Parse(request));
+    return Ok();
+  }
 };
 
 }  // namespace

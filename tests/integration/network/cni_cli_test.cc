@@ -104,7 +104,8 @@ class CniCliTest : public ::testing::Test {
 
 TEST_F(CniCliTest, Install_MakesLinksAndReplacesOnlyItsOwn) {
   const RunResult list = LN_ASSERT_OK(Program({"list"}));
-  EXPECT_EQ(list.out, "bridge\nhost-local\nloopback\nportmap\nstatic\n");
+  EXPECT_EQ(list.out,
+            "bandwidth\nbridge\nfirewall\nhost-local\nloopback\nportmap\nptp\nstatic\ntuning\n");
   EXPECT_EQ(LN_ASSERT_OK(ReadLink(ours() + "/bridge")), LN_ASSERT_OK(RealPath(program_)));
   EXPECT_EQ(LN_ASSERT_OK(Program({"install", ours()})).status.code, 0) << "again";
   LN_EXPECT_OK(RemoveFile(ours() + "/bridge"));
@@ -207,7 +208,7 @@ TEST_F(CniCliTest, UpstreamChain_ThroughTheEngine) {
   EngineOptions options;
   options.conf_dir = dir_ / "net.d";
   options.bin_dirs = {upstream_};
-  options.prefer_external = {"bridge", "host-local"};
+  options.prefer_external = {"bridge", "host-local", "tuning"};
   options.cache_dir = dir_ / "cni";
   options.ipam_dir = dir_ / "leases";
   options.state_dir = dir_ / "run";
