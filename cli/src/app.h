@@ -61,6 +61,8 @@ void AddPull(App& app);     // pull
 void AddImages(App& app);   // images, rmi, image …
 void AddImageCommands(App& app);
 void AddInfo(App& app);        // version, info
+void AddNetwork(App& app);     // network dump, check, gc; ipam ls; cni install
+void AddDoctor(App& app);      // doctor
 void AddCompletion(App& app);  // completion
 
 }  // namespace linnet::cli

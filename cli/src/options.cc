@@ -42,6 +42,8 @@ App::App() : root_(kAbout, "linnet") {
   AddPull(*this);
   AddImages(*this);
   AddInfo(*this);
+  AddNetwork(*this);
+  AddDoctor(*this);
   AddCompletion(*this);
 }
 

@@ -3,6 +3,8 @@
 
 #include "convert/text.h"
 #include "image_calls.h"
+#include "linnet.grpc.pb.h"
+#include "network_rpcs.h"
 #include "serve.h"
 #include "services.h"
 
@@ -190,6 +192,44 @@ class LinnetService final : public ext::Linnet::CallbackService {
                                     ext::PreloadResponse* response) override {
     return Unary(context, {"linnet.Preload", Where::kWait}, "",
                  [=, this](const Call& call) { return calls_.Preload(*request, *response, call); });
+  }
+  grpc::ServerUnaryReactor* NetworkDump(Context* context, const ext::NetworkDumpRequest*,
+                                        ext::NetworkDumpResponse* response) override {
+    return edge_.Serve(
+        context, {"linnet.NetworkDump", Where::kWait}, [] { return Subject(); },
+        [this, response](const Call&) { return DumpNetwork(network_, *response); });
+  }
+  grpc::ServerUnaryReactor* NetworkCheck(Context* context, const ext::NetworkCheckRequest* request,
+                                         ext::NetworkCheckResponse* response) override {
+    return edge_.Serve(
+        context, {"linnet.NetworkCheck", Where::kWait},
+        [request] {
+          return Subject{"pod", request->pod_id()};
+        },
+        [this, request, response](const Call&) {
+          return CheckNetwork(network_, *request, *response);
+        });
+  }
+  grpc::ServerUnaryReactor* NetworkGc(Context* context, const ext::NetworkGcRequest*,
+                                      ext::NetworkGcResponse* response) override {
+    return edge_.Serve(
+        context, {"linnet.NetworkGc", Where::kWait, true}, [] { return Subject(); },
+        [this, response](const Call&) { return CollectNetworkGarbage(network_, *response); });
+  }
+  grpc::ServerUnaryReactor* ListAddresses(Context* context, const ext::ListAddressesRequest*,
+                                          ext::ListAddressesResponse* response) override {
+    return edge_.Serve(
+        context, {"linnet.ListAddresses", Where::kWait}, [] { return Subject(); },
+        [this, response](const Call&) { return ListNetworkAddresses(network_, *response); });
+  }
+  grpc::ServerUnaryReactor* Doctor(Context* context, const ext::DoctorRequest*,
+                                   ext::DoctorResponse* response) override {
+    return edge_.Serve(
+        context, {"linnet.Doctor", Where::kWait}, [] { return Subject(); },
+        [this, response](const Call&) {
+          Diagnose(network_, pods_.features(), *response);
+          return Ok();
+        });
   }
 
  private:
