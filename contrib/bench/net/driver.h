@@ -26,6 +26,8 @@ struct PodSpec {
 class Driver {
  public:
   virtual ~Driver() = default;
+  // A namespace for a pod, pinned at `path`, as this driver has them ready.
+  virtual Result<UniqueFd> MakeNamespace(const std::string& id, std::string& path);
   // The pod's IPv4 address.
   virtual Result<std::string> Add(const PodSpec& pod) = 0;
   virtual Result<void> Check(const PodSpec& pod) = 0;

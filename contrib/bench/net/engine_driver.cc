@@ -12,6 +12,11 @@ class EngineDriver final : public Driver {
  public:
   explicit EngineDriver(std::unique_ptr<network::Engine> engine) : engine_(std::move(engine)) {}
 
+  Result<UniqueFd> MakeNamespace(const std::string& id, std::string& path) override {
+    network::PodNetns netns = LN_TRY(engine_->TakeNetns(LN_TRY(PodId::Parse(id))));
+    path = netns.path;
+    return std::move(netns.fd);
+  }
   Result<std::string> Add(const PodSpec& pod) override {
     network::AttachRequest request{.pod = LN_TRY(PodId::Parse(pod.id)),
                                    .netns = pod.netns,

@@ -106,11 +106,12 @@ Result<Contender> MakeContender(const Options& options, const std::string& name)
   own.driver = name;
   Contender out{.name = name, .driver = LN_TRY(MakeDriver(own))};
   for (int i = 0; i < options.present; ++i) {
-    out.present.push_back(LN_TRY(PodNamespace::Make(name + "-present-" + std::to_string(i))));
+    out.present.push_back(
+        LN_TRY(PodNamespace::Make(*out.driver, name + "-present-" + std::to_string(i))));
     LN_TRY(out.driver->Add(out.present.back().Spec(PortOf(1000 + i))));
   }
   for (int i = 0; i < options.samples + kWarmUp; ++i)
-    out.pods.push_back(LN_TRY(PodNamespace::Make(name + "-" + std::to_string(i))));
+    out.pods.push_back(LN_TRY(PodNamespace::Make(*out.driver, name + "-" + std::to_string(i))));
   return out;
 }
 
@@ -125,16 +126,15 @@ Result<void> MeasureOperations(const Options& options, std::vector<Contender>& c
     }
     return Ok();
   };
-  LN_TRY(each(&Contender::add, [](Contender& c, std::size_t i) -> Result<void> {
+  const auto add = [](Contender& c, std::size_t i) -> Result<void> {
     const double before = ProcessorMs();
     LN_TRY(c.driver->Add(c.Spec(i)));
     if (i >= kWarmUp) c.add_processor.Add(ProcessorMs() - before);
     return Ok();
-  }));
-  if (options.checks) {
-    LN_TRY(each(&Contender::check,
-                [](Contender& c, std::size_t i) { return c.driver->Check(c.Spec(i)); }));
-  }
+  };
+  const auto check = [](Contender& c, std::size_t i) { return c.driver->Check(c.Spec(i)); };
+  LN_TRY(each(&Contender::add, add));
+  if (options.checks) LN_TRY(each(&Contender::check, check));
   for (std::size_t i = 0; i < count; ++i) {
     for (Contender& c : contenders) {
       LN_TRY(Time(i < kWarmUp ? discard : c.del, [&] { return c.driver->Del(c.Spec(i)); }));
@@ -194,8 +194,8 @@ Result<void> Parallel(const Options& options) {
   for (int round = 0; round < options.rounds; ++round) {
     std::vector<PodNamespace> pods;
     for (int i = 0; i < options.pods; ++i) {
-      pods.push_back(
-          LN_TRY(PodNamespace::Make("many-" + std::to_string(round) + "-" + std::to_string(i))));
+      pods.push_back(LN_TRY(
+          PodNamespace::Make(*driver, "many-" + std::to_string(round) + "-" + std::to_string(i))));
     }
     LetSettle();
     std::vector<std::string> addresses(pods.size());
@@ -235,7 +235,7 @@ void Mark(const std::string& name) { (void)::access(("/linnet-bench/" + name).c_
 Result<void> Trace(const Options& options) {
   const auto driver = LN_TRY(MakeDriver(options));
   for (int i = 0; i < kWarmUp + options.samples; ++i) {
-    PodNamespace pod = LN_TRY(PodNamespace::Make("traced-" + std::to_string(i)));
+    PodNamespace pod = LN_TRY(PodNamespace::Make(*driver, "traced-" + std::to_string(i)));
     const PodSpec spec = pod.Spec(PortOf(i));
     const bool counted = i >= kWarmUp;
     const auto traced = [&](const char* name, const std::function<Result<void>()>& work) {

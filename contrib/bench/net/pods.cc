@@ -16,10 +16,30 @@
 
 namespace linnet::bench {
 
-Result<PodNamespace> PodNamespace::Make(const std::string& id) {
+namespace {
+
+Result<UniqueFd> MakePinned(const std::string& id, std::string& path) {
   UniqueFd fd = LN_TRY(network::NewNetns());
-  const std::string path = "/run/netns/" + id;
+  path = "/run/netns/" + id;
   LN_TRY(network::Pin(path, fd));
+  return fd;
+}
+
+}  // namespace
+
+Result<UniqueFd> Driver::MakeNamespace(const std::string& id, std::string& path) {
+  return MakePinned(id, path);
+}
+
+Result<PodNamespace> PodNamespace::Make(const std::string& id) {
+  std::string path;
+  UniqueFd fd = LN_TRY(MakePinned(id, path));
+  return PodNamespace(id, path, std::move(fd));
+}
+
+Result<PodNamespace> PodNamespace::Make(Driver& driver, const std::string& id) {
+  std::string path;
+  UniqueFd fd = LN_TRY(driver.MakeNamespace(id, path));
   return PodNamespace(id, path, std::move(fd));
 }
 

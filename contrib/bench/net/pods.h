@@ -15,6 +15,7 @@ namespace linnet::bench {
 class PodNamespace {
  public:
   static Result<PodNamespace> Make(const std::string& id);
+  static Result<PodNamespace> Make(Driver& driver, const std::string& id);
   PodNamespace(PodNamespace&&) noexcept = default;
   PodNamespace& operator=(PodNamespace&& other) noexcept;
   ~PodNamespace() { Release(); }
