@@ -83,13 +83,15 @@ Result<void> WaitForAddresses(RouteSocket& socket, RouteEvents& events, std::uin
                               Deadline deadline) {
   for (;;) {
     const auto addresses = LN_TRY(socket.ListAddresses(index));
-    const auto duplicate = std::find_if(addresses.begin(), addresses.end(),
-                                        [](const LinkAddress& a) { return a.duplicate; });
-    if (duplicate != addresses.end())
-      return FailedPrecondition(duplicate->address.str() + " is in use by another station");
+    // All of them: with an address the MAC is another's too, and with that the link-local address,
+    // which says less. The kernel lists it last.
     if (std::none_of(addresses.begin(), addresses.end(),
-                     [](const LinkAddress& a) { return a.tentative; }))
-      return Ok();
+                     [](const LinkAddress& a) { return a.tentative && !a.duplicate; })) {
+      const auto duplicate = std::find_if(addresses.begin(), addresses.end(),
+                                          [](const LinkAddress& a) { return a.duplicate; });
+      if (duplicate == addresses.end()) return Ok();
+      return FailedPrecondition(duplicate->address.str() + " is in use by another station");
+    }
     LN_TRY_CTX(events.Wait(deadline), "wait for duplicate address detection");
   }
 }

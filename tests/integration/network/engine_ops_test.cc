@@ -468,8 +468,13 @@ TEST_F(EngineOps, RouteEvents_TellOfLinksAndAddresses) {
   RouteSocket socket = LN_ASSERT_OK(RouteSocket::Open());
   EXPECT_FALSE(LN_ASSERT_OK(socket.FindLink("lnev0"))->running);
   RouteEvents links = LN_ASSERT_OK(RouteEvents::Open(RouteEvents::Group::kLinks));
-  LN_EXPECT_ERROR(links.Wait(std::chrono::steady_clock::now() + milliseconds(50)),
-                  Code::kDeadlineExceeded, "no notification in time");
+  const auto briefly = [&] {
+    return links.Wait(std::chrono::steady_clock::now() + milliseconds(50));
+  };
+  auto quiet = briefly();
+  // The kernel tells of a carrier up to a second late.
+  for (int i = 0; quiet && i < 100; ++i) quiet = briefly();
+  LN_EXPECT_ERROR(quiet, Code::kDeadlineExceeded, "no notification in time");
   std::thread later([] {
     std::this_thread::sleep_for(milliseconds(50));
     Shell("ip link set lnev1 up");
